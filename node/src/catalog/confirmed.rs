@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Error, from_bits, from_ordered, to_ordered};
+use super::{Error, from_bits, from_ordered, revoked, to_bits, to_ordered, two_chains};
 use crate::{
     content::ContentId,
     heads::Door,
-    identity::PublisherId,
+    identity::{KeyLog, PublisherId},
     limits::{CLOCK_SKEW_MAX, CONFIRM_GOSSIP_INTERVAL, CONFIRM_INTERVAL_MIN, CONFIRMATIONS_MAX},
     package::PackageId,
     release::{
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS confirmations (
     dated     INTEGER NOT NULL DEFAULT 0,
     publisher BLOB    NOT NULL UNIQUE,
     as_of     INTEGER NOT NULL,
+    key_n     INTEGER NOT NULL,
     next_by   INTEGER NOT NULL,
     gossiped  INTEGER NOT NULL,
     root      BLOB,
@@ -103,9 +104,11 @@ pub fn confirm(
     }
     let said = candidate.confirmation();
     let gossiped = held.as_ref().map(|held| held.gossiped).unwrap_or_default();
+    let n = candidate.key_log().current().n;
+    let has_later_keys = before.as_ref().is_some_and(|before| before.key_log().current().n < n);
     let pass_on = door == Door::Gossip
         && (verdict.is_kept() || verdict == Verdict::Known)
-        && said.as_of >= gossiped.plus(CONFIRM_GOSSIP_INTERVAL);
+        && (has_later_keys || said.as_of >= gossiped.plus(CONFIRM_GOSSIP_INTERVAL));
     if !verdict.is_kept() {
         if pass_on {
             tx.prepare_cached("UPDATE confirmations SET gossiped = ?2 WHERE publisher = ?1")?
@@ -125,8 +128,8 @@ pub fn confirm(
     let is_due = said.as_of >= dated.plus(DATE_INTERVAL) && candidate.list(list).is_some();
     tx.prepare_cached("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'catalog_heads'")?.execute([])?;
     tx.prepare_cached(
-        "INSERT INTO confirmations (position, publisher, as_of, next_by, gossiped, root, bytes, dated)
-         SELECT seq, ?1, ?2, ?3, ?4, ?5, ?6, ?7 FROM sqlite_sequence WHERE name = 'catalog_heads'",
+        "INSERT INTO confirmations (position, publisher, as_of, next_by, gossiped, root, bytes, dated, key_n)
+         SELECT seq, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM sqlite_sequence WHERE name = 'catalog_heads'",
     )?
     .execute(params![
         publisher.as_bytes(),
@@ -136,7 +139,13 @@ pub fn confirm(
         said.root.map(|root| root.to_bytes()),
         candidate.bytes(),
         to_ordered(if is_due { said.as_of } else { dated }.as_secs()),
+        to_bits(n),
     ])?;
+    // Keys that were revoked list nothing more, also where no head says so yet.
+    let listed = two_chains::longest_keys(tx, &publisher)?;
+    let known =
+        listed.iter().map(VerifiedHead::key_log).chain(before.as_ref().map(VerifiedConfirmation::key_log));
+    revoked::take_out(tx, candidate.key_log(), known.map(|keys| keys.current().n).max(), said.as_of)?;
     if is_due {
         date_heads(tx, candidate, list)?;
     }
@@ -191,6 +200,16 @@ pub(super) fn last_word(tx: &Transaction<'_>, head: &VerifiedHead) -> Result<Tim
     let said = Confirmation::read_stored(&held.bytes);
     let confirms = said.filter(|said| said.lists(Digest::of(head.bytes())));
     Ok(confirms.map_or(Timestamp::default(), |said| said.as_of))
+}
+
+/// The keys of the confirmation that is held of a publisher, where any was replaced.
+pub(super) fn later_keys(conn: &Connection, publisher: PublisherId) -> Result<Option<KeyLog>, Error> {
+    let bytes: Option<Option<Vec<u8>>> = conn
+        .prepare_cached("SELECT CASE WHEN key_n <> 0 THEN bytes END FROM confirmations WHERE publisher = ?1")?
+        .query_row(params![publisher.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let read = bytes.flatten().and_then(|bytes| VerifiedConfirmation::verify_stored(&bytes).ok());
+    Ok(read.map(|read| read.key_log().clone()))
 }
 
 /// The confirmation that is held of a publisher, as it was signed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    catalog::{after, changes_after, fixture::*, keep, newest_position},
+    catalog::{Outcome, Refusal, after, changes_after, fixture::*, get, keep, newest_position},
     identity::{Publisher, SecretKey},
     release::{Confirmation, VerifiedHead},
 };
@@ -140,6 +140,27 @@ fn a_longer_chain_of_an_old_key_cuts_nobody_off_who_has_a_package_of_the_owner()
     assert!(take(&mut conn, &confirmed).is_kept());
     let by_old = take(&mut conn, &made(&old, &[&web], later(2 * DAY)));
     assert_eq!(by_old, Confirming::Replaced, "the owner has replaced it");
+}
+
+#[test]
+fn a_confirmation_tells_of_revoked_keys_where_no_head_does() {
+    let (mut conn, old) = (database(), publisher(1));
+    let change = crate::identity::publisher::Change {
+        secret: Some(SecretKey::from_bytes(&[9; 32])),
+        revoked: vec![old.public_key()],
+        ..Default::default()
+    };
+    let owner = old.changed(change, &[], later(1)).unwrap();
+    let [before, stolen, more] = ["before", "stolen", "more"].map(|name| offering(&old, name));
+    put(&mut conn, &before, NOW);
+    put(&mut conn, &stolen, later(2));
+    // Nobody gives the log of what its publisher published before, so that nothing can be signed again.
+    let told = take(&mut conn, &made(&owner, &[], later(3)));
+    assert!(told.is_kept() && told.is_passed_on());
+    let listed = |conn: &Connection, head: &VerifiedHead| get(conn, &head.package_id()).unwrap().is_some();
+    assert!(listed(&conn, &before) && !listed(&conn, &stolen));
+    assert_eq!(put(&mut conn, &more, later(4)), Outcome::Refused(Refusal::Revoked));
+    assert!(put(&mut conn, &offering(&owner, "stolen"), later(5)).is_news());
 }
 
 #[test]

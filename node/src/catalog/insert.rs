@@ -149,7 +149,9 @@ pub fn insert(
         let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
     }
-    revoked::take_out(tx, head, &known, now)?;
+    let chains = known.listed.iter().chain(&known.other_keys).map(VerifiedHead::key_log);
+    let before = chains.chain(&known.confirmed_keys).map(|keys| keys.current().n).max();
+    revoked::take_out(tx, head.key_log(), before, now)?;
     // Last: it may list the head again, with what shows two chains of keys or without.
     two_chains::note(tx, head, &known, &source, now)?;
     Ok(outcome)
@@ -291,7 +293,8 @@ fn of_package(
     let proofs = if is_frozen { stored_proofs(conn, id)? } else { Vec::new() };
     let proofs = proofs.into_iter().map(|proof| proof.proves).collect();
     let (other_keys, is_disputed) = two_chains::known(conn, &package.publisher, listed.as_ref())?;
-    Ok(Known { seen, listed, is_frozen, proofs, is_full: false, other_keys, is_disputed })
+    let confirmed_keys = confirmed::later_keys(conn, package.publisher)?;
+    Ok(Known { seen, listed, is_frozen, proofs, is_full: false, other_keys, confirmed_keys, is_disputed })
 }
 
 pub(super) fn current(tx: &Connection, id: &str) -> Result<Option<Current>, Error> {

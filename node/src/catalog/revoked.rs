@@ -16,23 +16,21 @@ use super::{
     to_bits,
 };
 use crate::{
-    heads::Known,
+    identity::KeyLog,
     package::PackageId,
     release::{VerifiedHead, fork},
     time::Timestamp,
 };
 
-/// Takes out what is listed of a publisher and was signed with keys that the chain of a head revokes, where that is the first head
-/// with this chain. What is [kept](super::keep) stays: a person has to do with it.
+/// Takes out what is listed of a publisher and was signed with keys that this chain revokes, where what was known `before` is shorter: the
+/// number of its current document. What is [kept](super::keep) stays: a person has to do with it.
 pub(super) fn take_out(
     tx: &Transaction<'_>,
-    head: &VerifiedHead,
-    known: &Known,
+    keys: &KeyLog,
+    before: Option<u64>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (keys, publisher) = (head.key_log(), head.head().publisher);
-    let n = keys.current().n;
-    let before = known.listed.iter().chain(&known.other_keys).map(|head| head.key_log().current().n).max();
+    let (n, publisher) = (keys.current().n, keys.publisher());
     let revoked = |n: &u64| keys.document(*n).is_some_and(|document| !document.revoked.is_empty());
     if !(before.unwrap_or(0)..=n).skip(1).any(|n| revoked(&n)) {
         return Ok(());

@@ -6,6 +6,7 @@
 
 use crate::{
     code::Code,
+    identity::KeyLog,
     release::{Choice, DoubleSigning, Error, Seen, TwoChains, VerifiedHead, choice, fork},
     time::Timestamp,
 };
@@ -38,6 +39,8 @@ pub struct Known {
     pub is_full: bool,
     /// The head of another package of its publisher that is listed under the longest chain of keys.
     pub other_keys: Option<VerifiedHead>,
+    /// The keys of the confirmation that is held of its publisher, where any was replaced.
+    pub confirmed_keys: Option<KeyLog>,
     /// Whether two chains of keys of its publisher are held as a proof.
     pub is_disputed: bool,
 }
@@ -61,11 +64,12 @@ impl Known {
         self.other_chain(head).or(self.listed.as_ref())
     }
 
-    /// When the publisher of a head revoked the keys that signed it, as a head of another package says that is listed.
+    /// When the publisher of a head revoked the keys that signed it, as its confirmation says, or a head of another package that is listed.
     ///
     /// Of keys that were only replaced nothing follows: the head of a package whose publisher has been away since stays found.
     pub fn revoked_since(&self, head: &VerifiedHead) -> Option<Timestamp> {
-        fork::revoked_since(head, self.other_keys.as_ref()?.key_log())
+        let chains = self.other_keys.iter().map(VerifiedHead::key_log).chain(&self.confirmed_keys);
+        chains.filter_map(|keys| fork::revoked_since(head, keys)).min()
     }
 
     /// Whether a head, by which its publisher goes on, ends the double signings of a frozen package.

@@ -301,8 +301,10 @@ fn latest_keys(store: &Store, publisher: PublisherId) -> Result<Option<KeyLog>, 
 
 fn is_due(store: &Store, publisher: &impl Confirmer, now: Timestamp) -> Result<bool, store::Error> {
     let id = publisher.key_log().publisher();
-    let heads = Current::of(store, publisher.key_log())?.list();
-    if heads.is_empty() {
+    let (keys, current) = (publisher.key_log(), Current::of(store, publisher.key_log())?);
+    let heads = current.list();
+    // Where only keys that were revoked signed what is listed, that they were is to be told all the same.
+    if heads.is_empty() && (current.left_out == 0 || !has_revoked(keys)) {
         return Ok(false);
     }
     let Some((last, list)) = held(store, id)? else { return Ok(true) };
@@ -311,6 +313,11 @@ fn is_due(store: &Store, publisher: &impl Confirmer, now: Timestamp) -> Result<b
     let has_changed = list.as_ref() != Some(&heads);
     let promised = said.next_by.since(said.as_of);
     Ok(is_old || has_changed || now >= said.as_of.plus(promised / PARTS))
+}
+
+/// Whether a chain of keys revokes any.
+fn has_revoked(keys: &KeyLog) -> bool {
+    (0..=keys.current().n).filter_map(|n| keys.document(n)).any(|document| !document.revoked.is_empty())
 }
 
 /// Signs a confirmation of the heads of a publisher, where that is still due, and keeps it.
@@ -377,6 +384,23 @@ mod tests {
         let by_new = make(&rotated, NOW.plus(DAY * 11)).unwrap();
         assert_eq!(by_new.confirmation.key_log().current().n, 1);
         assert!(make(&publisher, NOW.plus(DAY * 40)).is_none(), "a key that was replaced confirms nothing");
+    }
+
+    #[test]
+    fn that_a_key_was_revoked_is_confirmed_where_nothing_could_be_signed_again() {
+        let (store, old) = (Store::in_memory().unwrap(), publisher(1));
+        let stolen = head(&old, &["1.0.0"]);
+        store.write(|tx| Ok(catalog::insert(tx, &stolen, &Source::unknown(), NOW)?)).unwrap();
+        let next = |revoked| {
+            let secret = Some(SecretKey::from_bytes(&[9; 32]));
+            let change = crate::identity::publisher::Change { secret, revoked, ..Default::default() };
+            old.changed(change, &[], NOW.minus(DAY)).unwrap()
+        };
+        let owner = next(vec![old.public_key()]);
+        let made = make(&store, &owner, NOW, DAY * 30).unwrap().expect("nobody would hear of it");
+        assert_eq!(made.confirmation.heads().map(|heads| heads.len()), Some(0));
+        assert_eq!(store.read(|conn| Ok(catalog::count(conn)?)).unwrap(), 0, "it was listed after that");
+        assert!(make(&store, &owner, NOW.plus(DAY), DAY * 30).unwrap().is_none());
     }
 
     /// A head of a package by a publisher, whose versions were released on the day number `day`.

@@ -457,6 +457,9 @@ fn show(changed: &Changed, page: &mut Page) {
             page.list("signed again", &node.packages);
             page.list("waiting", &node.waiting);
             page.list("frozen", &node.frozen);
+            if !changed.revoked.is_empty() && node.packages.is_empty() {
+                page.line("No package was signed again yet: other nodes hear of the revocation with the next confirmation, or your next release.");
+            }
             for frozen in &node.frozen {
                 let name = frozen.rsplit('/').next().unwrap_or(frozen);
                 page.line(format!("Say what counts of it: ggen marketplace p2p key resolve {name}"));

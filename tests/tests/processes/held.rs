@@ -239,3 +239,22 @@ fn what_a_stolen_key_signed_before_it_was_revoked_is_named_and_can_be_yanked() {
         (is_yanked("shared", "6.6.6") && is_yanked("evil", "9.9.9")).then_some(())
     });
 }
+
+#[test]
+fn a_package_of_which_nobody_has_anything_but_its_head_begins_again_by_the_key_alone() {
+    let third = Node::start(&[]);
+    let mut first = Node::start(&[&third]);
+    first.knows(&[&third]);
+    publish(&first, "1.0.0");
+    hears(&third, "1.0.0");
+    let second = with_key_of(&first);
+    first.stop();
+    drop(first);
+    let second = Node::start_in(second, &[&third]);
+    hears(&second, "1.0.0");
+    second.json(&["key", "rotate"]);
+    let resolved = second.json(&["key", "resolve", "shared"]);
+    assert_eq!(resolved["resolved"], true, "{resolved}");
+    publish(&second, "1.1.0");
+    eventually("it goes on", SOON, || (versions(&third) == ["1.1.0"]).then_some(()));
+}

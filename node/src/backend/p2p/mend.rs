@@ -5,6 +5,7 @@ mod fates;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use rusqlite::Connection;
 use semver::Version;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ use crate::{
     network,
     package::PackageId,
     release::{Head, Kind, Log, Release, Resolve, SignedEntry, VerifiedHead, Withdrawn},
-    store::{Store, entries, published},
+    store::{Store, entries, heads, published},
     time::Timestamp,
 };
 
@@ -211,10 +212,18 @@ impl Node {
         Ok(why.map(|why| Failure { retryable: true, ..unended(package, why) }))
     }
 
-    /// Whether a log of ours went on elsewhere under the keys that it has here, and nobody gives what was added: a machine that is
-    /// gone, or a thief, must not keep its owner from going on.
+    /// Whether a log of ours went on elsewhere under the keys that it has here, or is elsewhere altogether, and nobody gives what is not
+    /// here: a machine that is gone, or a thief, must not keep its owner from going on.
     async fn is_withheld(&self, package: &PackageId) -> Result<bool, Failure> {
-        if !self.with_store(history::behind_others).await?.contains(package) {
+        let of = package.clone();
+        let is_behind = self.with_store(move |store| {
+            let is_elsewhere = |conn: &Connection| {
+                let is_listed = catalog::get(conn, &of)?.is_some();
+                Ok(is_listed && heads::get(conn, &of)?.is_none() && entries::last(conn, &of)?.is_none())
+            };
+            Ok(history::behind_others(store)?.contains(&of) || store.read(is_elsewhere)?)
+        });
+        if !is_behind.await? {
             return Ok(false);
         }
         let head = self.head_of(package).await?;
@@ -278,7 +287,10 @@ impl Node {
         let more: Vec<Withheld> = others.withheld.into_iter().filter(is_news).collect();
         withheld.extend(more);
         let logs: Vec<Log> = known.into_iter().chain(others.logs).collect();
-        if logs.is_empty() {
+        // Where nobody has anything of a log that was signed once, it begins again.
+        let begins = logs.is_empty() && proofs.is_empty();
+        let here = here.or_else(|| begins.then(|| Log::empty(package.clone())));
+        if logs.is_empty() && !begins {
             return Err(Failure {
                 retryable: true,
                 ..disputed::frozen(&package, "no branch of its log can be read now")

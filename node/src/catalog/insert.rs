@@ -492,14 +492,17 @@ fn write_seen(
 ) -> Result<i64, Error> {
     let seen = head.seen();
     let place = Place::from(seen);
-    let before: Option<(Vec<u8>, Vec<u8>, Vec<u8>, i64)> = tx
-        .prepare_cached("SELECT places, source, entry, at FROM catalog_seen WHERE id = ?1")?
-        .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+    let at_if_same =
+        "SELECT places, source, CASE WHEN entry = ?2 THEN at ELSE ?3 END FROM catalog_seen WHERE id = ?1";
+    let before: Option<(Vec<u8>, Vec<u8>, i64)> = tx
+        .prepare_cached(at_if_same)?
+        .query_row(params![id, seen.entry.to_bytes(), to_ordered(now.as_secs())], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
     let mut places = before.as_ref().and_then(|(places, ..)| places_from_bytes(places)).unwrap_or_default();
     // The same state in other words is no news.
-    let at =
-        before.as_ref().filter(|(_, _, entry, _)| *entry == seen.entry.to_bytes()).map(|before| before.3);
+    let at = before.as_ref().map(|(.., at)| *at);
     // What keys said that were replaced is theirs no more to keep.
     places.retain(|known| known.key_n == place.key_n);
     if !places.contains(&place) {

@@ -3,13 +3,15 @@
 //! What the router says is believed by nobody here: [`mapping`](super::mapping) has peers connect to it first. It is asked only while
 //! a NAT is known to stand before this node, runs beside the loop, and everything that comes is bounded: by time, by bytes, and in
 //! how many are listened to. libp2p's own behaviour for UPnP, and the crate below it, read whole answers of any length from any place
-//! that an answer names, with no end to how long they may take; and what the router confirms they announce.
+//! that an answer names, with no end to how long they may take; and what the router confirms they announce. Here an answer leads to who
+//! gave it, and is heard from the link of the gateway alone: anyone can write another address into it, behind a tunnel perhaps.
 //!
 //! A mapping lasts for an hour and is renewed three times in it. It has another port than the one that is listened on. Behind some
 //! NATs peers that this node has dialled can connect to the latter; so that they can connect to another one shows that it is mapped.
 //! It is also no port that somebody has forwarded by hand. It follows from the peer id, so that it is the same after a restart.
 
 mod pmp;
+mod routes;
 mod soap;
 
 use std::{
@@ -31,7 +33,10 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use self::soap::{Call, Place, Service};
+use self::{
+    routes::Link,
+    soap::{Call, Place, Service},
+};
 use super::standing::Ports;
 use crate::limits::{ROUTER_ANSWER_BYTES_MAX, ROUTER_ANSWER_TIME_MAX, ROUTERS_HEARD_MAX, ROUTERS_TRIED_MAX};
 
@@ -162,13 +167,19 @@ struct Places {
     gateway: Option<SocketAddrV4>,
     /// The group that routers with UPnP listen to.
     group: SocketAddrV4,
+    /// Where those are that are heard; anywhere where that is not known.
+    link: Option<Link>,
 }
 
 impl Places {
     fn of_machine() -> Self {
         let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-        let gateway = pmp::gateway(&routes).map(|ip| SocketAddrV4::new(ip, pmp::PORT));
-        Self { gateway, group: GROUP }
+        let gateway = routes::gateway(&routes);
+        Self {
+            gateway: gateway.map(|it| SocketAddrV4::new(it.at, pmp::PORT)),
+            group: GROUP,
+            link: gateway.map(|it| it.link),
+        }
     }
 }
 
@@ -245,7 +256,7 @@ async fn map(
             break;
         }
         is_searched = true;
-        routers = search(places.group, places.gateway.map(|it| *it.ip())).await.unwrap_or_else(|error| {
+        routers = search(places).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "no router is searched for");
             Vec::new()
         });
@@ -379,7 +390,8 @@ impl Held {
 }
 
 /// Searches for routers with UPnP; the gateway comes first.
-async fn search(group: SocketAddrV4, gateway: Option<Ipv4Addr>) -> io::Result<Vec<Router>> {
+async fn search(Places { gateway, group, link }: Places) -> io::Result<Vec<Router>> {
+    let gateway = gateway.map(|it| *it.ip());
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     let end = Instant::now() + SEARCH_TIME;
     let mut places: Vec<Place> = Vec::new();
@@ -392,7 +404,8 @@ async fn search(group: SocketAddrV4, gateway: Option<Ipv4Addr>) -> io::Result<Ve
         while let Ok(received) = timeout_at(until, socket.recv_from(&mut bytes)).await {
             let (length, from) = received?;
             let IpAddr::V4(from) = from.ip() else { continue };
-            let is_local = from.is_private() || from.is_link_local() || from.is_loopback();
+            let is_local = (from.is_private() || from.is_link_local() || from.is_loopback())
+                && link.is_none_or(|link| link.holds(from));
             let place = soap::found(&bytes[..length], from).filter(|_| is_local);
             places.extend(place.filter(|place| !places.contains(place) && places.len() < ROUTERS_HEARD_MAX));
         }

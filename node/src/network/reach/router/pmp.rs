@@ -65,20 +65,6 @@ pub(super) fn answer(question: &[u8], bytes: &[u8]) -> Option<Answer> {
     }
 }
 
-/// The gateway that Linux's table of routes names (`/proc/net/route`).
-pub(super) fn gateway(routes: &str) -> Option<Ipv4Addr> {
-    const UP_AND_GATEWAY: u16 = 3;
-    let default = routes.lines().skip(1).filter_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let number = |at: usize| u32::from_str_radix(columns.get(at)?, 16).ok();
-        let flags = u16::from_str_radix(columns.get(3)?, 16).ok()?;
-        let metric: u32 = columns.get(6)?.parse().ok()?;
-        let is_default = number(1)? == 0 && number(7)? == 0 && flags & UP_AND_GATEWAY == UP_AND_GATEWAY;
-        is_default.then_some((metric, Ipv4Addr::from(number(2)?.to_ne_bytes())))
-    });
-    default.min().map(|(_, gateway)| gateway)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,24 +95,5 @@ mod tests {
             told[at] = byte;
             assert_eq!(answer(&question, &told), None);
         }
-    }
-
-    #[test]
-    fn the_gateway_is_the_one_of_the_default_route_with_the_lowest_metric() {
-        // As the kernel writes it, on a machine whose bytes stand in the order of this one.
-        let hex = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
-        let route = |to: [u8; 4], by: [u8; 4], flags: &str, metric: u32, mask: [u8; 4]| {
-            format!("eth0\t{}\t{}\t{flags}\t0\t0\t{metric}\t{}\t0\t0\t0\n", hex(to), hex(by), hex(mask))
-        };
-        let routes = [
-            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n".to_owned(),
-            route([0; 4], [10, 0, 0, 1], "0003", 600, [0; 4]),
-            route([0; 4], [192, 168, 1, 1], "0003", 100, [0; 4]),
-            route([192, 168, 1, 0], [0; 4], "0001", 0, [255, 255, 255, 0]),
-            "garbage\n".to_owned(),
-        ];
-        assert_eq!(gateway(&routes.concat()), Some(Ipv4Addr::new(192, 168, 1, 1)));
-        assert_eq!(gateway(&routes[0]), None);
-        assert_eq!(gateway(""), None);
     }
 }

@@ -70,7 +70,7 @@ async fn router(says: Says) -> (Places, Arc<AtomicUsize>) {
             });
         }
     });
-    (Places { gateway: None, group }, count)
+    (Places { gateway: None, group, link: None }, count)
 }
 
 async fn mapped(says: Says) -> (Told, Option<Held>, usize) {
@@ -95,6 +95,17 @@ async fn a_router_maps_ports_and_is_asked_for_the_same_again() {
     assert_eq!(count.load(Ordering::Relaxed) - before, 3, "it was not searched for again");
     held.unwrap().release().await;
     assert_eq!(count.load(Ordering::Relaxed) - before, 5);
+}
+
+#[tokio::test]
+async fn who_answers_from_elsewhere_than_the_link_of_the_gateway_is_asked_nothing() {
+    let (places, count) = router(honest).await;
+    let hex = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
+    let (everywhere, gateway) = (hex([0; 4]), hex([192, 168, 1, 1]));
+    let routes = format!("\neth0 {everywhere} {gateway} 0003 0 0 0 {everywhere}\n");
+    let link = Some(routes::gateway(&routes).unwrap().link);
+    let (told, _) = map(&PeerId::random(), PORTS, Places { link, ..places }, &mut None).await;
+    assert_eq!((told, count.load(Ordering::Relaxed)), (Told::Nobody, 0));
 }
 
 #[tokio::test]
@@ -192,7 +203,7 @@ async fn a_gateway_with_nat_pmp_is_asked_first_and_nobody_else_is_heard() {
         }
     });
     let mut held = None;
-    let places = Places { gateway: Some(at), group: at };
+    let places = Places { gateway: Some(at), group: at, link: None };
     let (told, lease) = map(&PeerId::random(), PORTS, places, &mut held).await;
     let ports = Ports { tcp: Some(0x3002), udp: Some(0x3001) };
     assert_eq!(told, Told::Mapped { by: By::NatPmp, outer: Ipv4Addr::new(203, 0, 113, 21), ports });

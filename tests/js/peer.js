@@ -2,13 +2,14 @@
 //
 //   node peer.js MULTIADDR CID DHT_KEY_HEX
 //
-// CID is the root of a package that the node provides, DHT_KEY_HEX the key of that package's head. After the line
+// MULTIADDR is over TCP, or over QUIC where it says so. CID is the root of a package that the node provides, DHT_KEY_HEX the key of that package's head. After the line
 // {"step":"subscribed"} the peer waits for one announcement on the packages topic, prints it, and ends.
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
+import { quic } from '@chainsafe/libp2p-quic'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -31,8 +32,8 @@ signal.addEventListener('abort', () => {
 })
 
 const peer = await createLibp2p({
-  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-  transports: [tcp()],
+  addresses: { listen: [address.includes('/quic-v1') ? '/ip4/127.0.0.1/udp/0/quic-v1' : '/ip4/127.0.0.1/tcp/0'] },
+  transports: [tcp(), quic()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   connectionMonitor: { enabled: false },
@@ -51,7 +52,7 @@ const announced = new Promise(resolve => {
 })
 
 const connection = await peer.dial(multiaddr(address), { signal })
-say('connected', { peer: connection.remotePeer.toString(), encryption: connection.encryption, muxer: connection.multiplexer })
+say('connected', { peer: connection.remotePeer.toString(), encryption: connection.encryption, muxer: connection.multiplexer, address: connection.remoteAddr.toString() })
 const info = await identified
 say('identified', { protocolVersion: info.protocolVersion, agentVersion: info.agentVersion, protocols: info.protocols })
 

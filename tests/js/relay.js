@@ -1,11 +1,12 @@
 // js-libp2p and a relay, one JSON object a line.
 //
 //   node relay.js through MULTIADDR    one peer is reached through the node at that address, and another one pings it there
-//   node relay.js serve                relays for others until the standard input ends
+//   node relay.js serve MULTIADDR      relays for others, listening there, until the standard input ends
 import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { identify } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
+import { quic } from '@chainsafe/libp2p-quic'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -13,8 +14,8 @@ import { createLibp2p } from 'libp2p'
 
 const say = (step, fields) => console.log(JSON.stringify({ step, ...fields }))
 const [verb, address] = process.argv.slice(2)
-if (!['through', 'serve'].includes(verb) || (verb === 'through' && address === undefined)) {
-  console.error('usage: node relay.js through MULTIADDR | node relay.js serve')
+if (!['through', 'serve'].includes(verb) || address === undefined) {
+  console.error('usage: node relay.js through MULTIADDR | node relay.js serve MULTIADDR')
   process.exit(2)
 }
 const signal = AbortSignal.timeout(60_000)
@@ -25,7 +26,7 @@ signal.addEventListener('abort', () => {
 
 const peer = (listen, services) => createLibp2p({
   addresses: { listen },
-  transports: [tcp(), circuitRelayTransport()],
+  transports: [tcp(), quic(), circuitRelayTransport()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   connectionMonitor: { enabled: false },
@@ -33,7 +34,7 @@ const peer = (listen, services) => createLibp2p({
 })
 
 if (verb === 'serve') {
-  const relay = await peer(['/ip4/127.0.0.1/tcp/0'], { relay: circuitRelayServer() })
+  const relay = await peer([address], { relay: circuitRelayServer() })
   say('listening', { address: relay.getMultiaddrs()[0].toString() })
   process.stdin.resume()
   await new Promise(resolve => process.stdin.on('end', resolve))

@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use ggen_marketplace::{network::PROTOCOL_VERSION, package::PackageId, release::dht_key};
@@ -77,11 +77,29 @@ async fn lines(mut command: Command, mut on_line: impl FnMut(Value) + Send + 'st
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+
+/// Where js-libp2p is used over QUIC: that takes a native library, which the registry has not for every machine.
+const HAS_QUIC: bool = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
+
 #[tokio::test(flavor = "multi_thread")]
 async fn js_libp2p_connects_asks_the_dht_and_hears_announcements() {
+    js_libp2p_meets_a_node(TCP).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn js_libp2p_does_the_same_over_quic() {
+    if HAS_QUIC {
+        js_libp2p_meets_a_node(QUIC).await;
+    }
+}
+
+async fn js_libp2p_meets_a_node(listens: &str) {
     let Some(folder) = installed() else { return };
     let temp = tempfile::tempdir().unwrap();
-    let node = start(&[]).await;
+    let home = Arc::new(tempfile::tempdir().unwrap());
+    let node = start_in(home, &[], |config| config.listen_addresses = vec![listens.parse().unwrap()]).await;
     let published = node.publish_dir(&package(temp.path(), "crossing", "1.0.0", &[])).await;
     let id: PackageId = format!("{}/{}", published.publisher, published.name).parse().unwrap();
     let key = dht_key(&id).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -97,8 +115,13 @@ async fn js_libp2p_connects_asks_the_dht_and_hears_announcements() {
     };
     let connected = next("connected").await;
     assert_eq!(connected["peer"], me);
-    assert!(connected["encryption"].as_str().unwrap().ends_with("/noise"), "{connected}");
-    assert!(connected["muxer"].as_str().unwrap().contains("yamux"), "{connected}");
+    if listens == QUIC {
+        assert!(connected["address"].as_str().unwrap().contains("/quic-v1"), "{connected}");
+        assert_eq!((&connected["encryption"], &connected["muxer"]), (&"native".into(), &"quic".into()));
+    } else {
+        assert!(connected["encryption"].as_str().unwrap().ends_with("/noise"), "{connected}");
+        assert!(connected["muxer"].as_str().unwrap().contains("yamux"), "{connected}");
+    }
     let identified = next("identified").await;
     assert_eq!(identified["protocolVersion"], PROTOCOL_VERSION);
     assert!(identified["agentVersion"].as_str().unwrap().starts_with("ggen/"), "{identified}");
@@ -147,15 +170,29 @@ async fn js_libp2p_is_reached_through_a_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_reached_through_js_libp2p() {
+    a_package_comes_through_js_libp2p(TCP).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_reached_through_js_libp2p_over_quic() {
+    if HAS_QUIC {
+        a_package_comes_through_js_libp2p(QUIC).await;
+    }
+}
+
+/// Two nodes dial js-libp2p, which relays what one of them fetches from the other.
+async fn a_package_comes_through_js_libp2p(listens: &str) {
     let Some(folder) = installed() else { return };
     let mut command = node_js(folder, "relay.js");
     // Its end of this pipe is what it waits for.
-    let mut relay = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut relay =
+        command.args(["serve", listens]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(relay.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let listening: Value = serde_json::from_str(&line).unwrap();
     let at: Multiaddr = listening["address"].as_str().unwrap().parse().unwrap();
-    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    assert_eq!(at.to_string().contains("/quic-v1"), listens == QUIC, "{at}");
+    let home = Arc::new(tempfile::tempdir().unwrap());
     let hidden =
         start_in(home.clone(), std::slice::from_ref(&at), |config| config.listen_addresses.clear()).await;
     let through = eventually("reached through the relay", SOON, async || {

@@ -1,6 +1,9 @@
 //! Nodes behind NATs, in namespaces of the network that the test makes: passed over where that is not allowed.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::{
     tree,
@@ -122,6 +125,78 @@ fn where_tcp_is_blocked_relays_and_direct_connections_are_over_quic() {
     b.json(&["connect", &through]);
     eventually("a direct connection", SOON, || (reached(&b, &a)? == "direct").then_some(()));
     [&relay, &a, &b].into_iter().for_each(Node::is_well);
+}
+
+/// The addresses at which a node knows another one, and what its connections with it go over.
+fn known(node: &Node, other: &Node) -> Option<(Vec<String>, Vec<String>)> {
+    let list = node.json(&["peer-list"]);
+    let peer =
+        list["peers"].as_array().unwrap().iter().find(|peer| peer["peer_id"] == other.peer.as_str())?;
+    Some((texts(&peer["addresses"]), texts(&peer["transports"])))
+}
+
+#[test]
+fn where_udp_is_blocked_everything_is_over_tcp_and_nobody_is_told_of_quic() {
+    let Some(lab) = Namespaces::new("nat.sh", &["no-udp", "home"]) else { return };
+    let relay = lab.start("r", &["--no-mdns"]);
+    let [over_quic, over_tcp] = ["udp/4001/quic-v1", "tcp/4001"]
+        .map(|carrier| format!("/ip4/203.0.113.10/{carrier}/p2p/{}", relay.peer));
+    let bootstrap = ["--no-mdns", "--bootstrap", &over_quic, "--bootstrap", &over_tcp];
+    let blocked = lab.start("a", &bootstrap);
+    let start = Instant::now();
+    let over = |node: &Node, other: &Node| known(node, other).map(|(_, transports)| transports);
+    eventually("connected over TCP", DIRECT, || (over(&blocked, &relay)? == ["tcp"]).then_some(()));
+    eprintln!("connected over TCP {:?} after its start", start.elapsed());
+    let through = format!("{over_tcp}/p2p-circuit/p2p/{}", blocked.peer);
+    eventually("reached through the relay", SOON, || {
+        (texts(&blocked.json(&["status"])["relay_addresses"]) == [through.clone()]).then_some(())
+    });
+    let other = lab.start("b", &bootstrap);
+    let wish = Instant::now();
+    other.json(&["connect", &through]);
+    let left = DIRECT.saturating_sub(wish.elapsed());
+    eventually("a direct connection", left, || (reached(&other, &blocked)? == "direct").then_some(()));
+    let (addresses, transports) = known(&other, &blocked).unwrap();
+    assert!(
+        !addresses.iter().chain(&transports).any(|it| it.contains("quic")),
+        "{addresses:?} {transports:?}"
+    );
+    [&relay, &blocked, &other].into_iter().for_each(Node::is_well);
+}
+
+/// The bytes and packets that an interface of a host received and sent.
+fn counted(lab: &Namespaces, host: &str, interface: &str) -> [u64; 4] {
+    let counters = ["rx_bytes", "tx_bytes", "rx_packets", "tx_packets"];
+    counters.map(|counter| {
+        let file = format!("/sys/class/net/{interface}/statistics/{counter}");
+        let mut command = Command::new("ip");
+        let read = command.args(["netns", "exec", &lab.name(host), "cat", &file]).output().unwrap();
+        String::from_utf8(read.stdout).unwrap().trim().parse().unwrap()
+    })
+}
+
+/// Counts for so many seconds as `GGEN_TEST_IDLE_SECONDS` says; it is passed over where that says nothing.
+#[test]
+fn an_idle_node_that_is_reached_on_two_relays_moves_little() {
+    let Ok(seconds) = std::env::var("GGEN_TEST_IDLE_SECONDS") else { return };
+    let seconds: u64 = seconds.parse().unwrap();
+    let Some(lab) = Namespaces::new("nat.sh", &["none", "home"]) else { return };
+    let relays = [("r", "203.0.113.10"), ("a", "203.0.113.21")]
+        .map(|(host, ip)| (lab.start(host, &["--no-mdns"]), format!("/ip4/{ip}/tcp/4001")));
+    let [first, second] = relays.each_ref().map(|(relay, at)| format!("{at}/p2p/{}", relay.peer));
+    let node = lab.start("b", &["--no-mdns", "--bootstrap", &first, "--bootstrap", &second]);
+    eventually("reached through two relays", SOON, || {
+        (texts(&node.json(&["status"])["relay_addresses"]).len() == 2).then_some(())
+    });
+    // What follows a start is over by then.
+    std::thread::sleep(Duration::from_secs(60));
+    let before = counted(&lab, "b", "eth");
+    std::thread::sleep(Duration::from_secs(seconds));
+    let after = counted(&lab, "b", "eth");
+    let [received, sent, packets_in, packets_out] = std::array::from_fn(|n| after[n] - before[n]);
+    eprintln!("{received} + {sent} bytes in {packets_in} + {packets_out} packets and {seconds} seconds");
+    assert!((received + sent) / seconds < 300, "{} bytes a second", (received + sent) / seconds);
+    node.is_well();
 }
 
 /// Has so many pairs of nodes connect directly as `GGEN_TEST_PUNCHES` says, one where it says nothing: each takes some seconds. All listen

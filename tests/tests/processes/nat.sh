@@ -8,6 +8,7 @@
 #   home       keeps ports, and lets in what was asked for (address- and port-dependent filtering)
 #   remap      as home, and gives port 4001 another number for everybody, over TCP and UDP
 #   symmetric  as home, and gives every connection another port
+#   no-udp     as home, and lets no UDP through
 # Terms and kinds: RFC 4787, sections 4 and 5.
 set -e
 P=$2
@@ -32,6 +33,7 @@ rules() {
         full) first="iif wan ip daddr $3 dnat to $4;" onwards="accept;" ;;
         address) first="iif wan ip saddr @sent-to dnat to $4;" onwards="accept;" ;;
         home) ;;
+        no-udp) onwards="meta l4proto udp drop; $onwards" ;;
         remap) to="tcp sport 4001 snat to $3:33611; oif wan udp sport 4001 snat to $3:33611; oif wan masquerade" ;;
         symmetric) to="masquerade fully-random" ;;
         *)

@@ -278,9 +278,9 @@ pub const ROUTER_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 pub const ROUTERS_HEARD_MAX: usize = 8;
 /// Routers of those that are asked to describe themselves.
 pub const ROUTERS_TRIED_MAX: usize = 3;
-/// Peers, each of another network, that are asked at once whether they get through a port that the router maps.
+/// Peers, each of another network, that are asked at once whether they get through a port that the router maps, or through a relay.
 pub const DIALS_BACK_ASKED_MAX: usize = 3;
-/// Bytes of that question, and of its answer: two ports.
+/// Bytes of that question, and of its answer: two ports, and the id of a relay.
 pub const DIAL_BACK_BYTES_MAX: usize = 64;
 /// Peers that are dialled at once because they ask for it.
 pub const DIALS_BACK_AT_ONCE_MAX: usize = 16;

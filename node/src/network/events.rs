@@ -39,9 +39,7 @@ impl Driver {
                     self.connections.reached(peer_id, &address);
                 }
                 self.reach.standing.opened(connection_id, &address, dialled, Instant::now());
-                if !endpoint.is_relayed() {
-                    self.connected_back(connection_id, peer_id, dialled);
-                }
+                self.connected_back(connection_id, peer_id, &address, dialled);
                 self.nearby.neighbours.dialled(&peer_id);
                 self.nearby.opened(connection_id, &endpoint);
                 self.publish_near();
@@ -154,7 +152,9 @@ impl Driver {
         match event {
             BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
                 self.seen_by(peer_id, connection_id, &info.observed_addr);
-                self.identified(peer_id, info);
+                if !self.peers.says_less(&peer_id, connection_id) {
+                    self.identified(peer_id, info);
+                }
             }
             BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
                 tracing::debug!(peer = %peer_id, %error, "a peer did not say who it is");

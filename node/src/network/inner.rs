@@ -1,16 +1,9 @@
 //! What a behaviour around one of libp2p's hands on to it unchanged.
 
-/// Has the field `inner` answer for connections that come, and for those that stand.
+/// Has the field `inner` answer for connections that come, and for those that stand; with `but inbound`, not for those that came and stand.
 macro_rules! connections_of_inner {
     () => {
-        fn handle_pending_inbound_connection(
-            &mut self,
-            connection: libp2p::swarm::ConnectionId,
-            local: &libp2p::Multiaddr,
-            remote: &libp2p::Multiaddr,
-        ) -> Result<(), libp2p::swarm::ConnectionDenied> {
-            self.inner.handle_pending_inbound_connection(connection, local, remote)
-        }
+        $crate::network::inner::connections_of_inner!(but inbound);
 
         fn handle_established_inbound_connection(
             &mut self,
@@ -20,6 +13,16 @@ macro_rules! connections_of_inner {
             remote: &libp2p::Multiaddr,
         ) -> Result<libp2p::swarm::THandler<Self>, libp2p::swarm::ConnectionDenied> {
             self.inner.handle_established_inbound_connection(connection, peer, local, remote)
+        }
+    };
+    (but inbound) => {
+        fn handle_pending_inbound_connection(
+            &mut self,
+            connection: libp2p::swarm::ConnectionId,
+            local: &libp2p::Multiaddr,
+            remote: &libp2p::Multiaddr,
+        ) -> Result<(), libp2p::swarm::ConnectionDenied> {
+            self.inner.handle_pending_inbound_connection(connection, local, remote)
         }
 
         fn handle_established_outbound_connection(

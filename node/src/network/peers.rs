@@ -110,6 +110,11 @@ impl Peer {
         self.connections.values().map(|(address, _)| Carrier::of(address)).collect()
     }
 
+    /// The addresses of its direct connections.
+    pub(super) fn direct(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.connections.values().map(|(address, _)| address).filter(|address| !policy::is_relayed(address))
+    }
+
     /// Whether this node dialled it.
     pub(super) fn is_chosen(&self) -> bool {
         self.connections.values().any(|(_, dialled)| *dialled)
@@ -168,6 +173,13 @@ impl Peers {
     pub(super) fn is_through_relay(&self, peer: &PeerId, connection: ConnectionId) -> bool {
         let at = self.0.get(peer).and_then(|peer| peer.connections.get(&connection));
         at.is_some_and(|(address, _)| policy::is_relayed(address))
+    }
+
+    /// Whether a peer says less of itself over a connection than it has said already: over a relayed one it does not say that it
+    /// relays, since it does not do so there.
+    pub(super) fn says_less(&self, peer: &PeerId, connection: ConnectionId) -> bool {
+        let is_known = |peer: &Peer| peer.agent.is_some() && !peer.is_relayed();
+        self.is_through_relay(peer, connection) && self.0.get(peer).is_some_and(is_known)
     }
 
     /// The public network that a peer is reached in.
@@ -291,6 +303,20 @@ mod tests {
         peers.connected(peer, ConnectionId::new_unchecked(1), Multiaddr::empty(), true, now);
         assert!(peers.heard(&peer, now) && !peers.heard(&peer, now + HEARD_INTERVAL / 2));
         assert!(peers.heard(&peer, now + HEARD_INTERVAL));
+    }
+
+    #[test]
+    fn what_a_peer_says_over_a_relay_counts_where_nothing_else_is_known_of_it() {
+        let (mut peers, peer, now) = (Peers::default(), PeerId::random(), Instant::now());
+        let [direct, relayed] = [1, 2].map(ConnectionId::new_unchecked);
+        let through = address(&format!("/ip4/203.0.113.9/tcp/1/p2p/{}/p2p-circuit", PeerId::random()));
+        peers.connected(peer, relayed, through, false, now);
+        peers.get_mut(&peer).unwrap().agent = Some("ggen/1".to_owned());
+        assert!(!peers.says_less(&peer, relayed), "there is no other connection");
+        peers.connected(peer, direct, address("/ip4/203.0.113.1/tcp/4001"), true, now);
+        assert!(peers.says_less(&peer, relayed) && !peers.says_less(&peer, direct));
+        peers.get_mut(&peer).unwrap().agent = None;
+        assert!(!peers.says_less(&peer, relayed), "it has said nothing yet");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
@@ -148,6 +148,43 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
+/// Relays, without the addresses that they name.
+///
+/// Others are told the address at which this node itself reaches a relay. What the relay says instead would be kept with its listener
+/// until that ends, and it can say something else each time that its place is renewed.
+struct Unnamed<T>(T);
+
+impl<T: Transport + Unpin> Transport for Unnamed<T> {
+    type Output = T::Output;
+    type Error = T::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = T::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<T::Error>> {
+        self.0.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<T::Dial, TransportError<T::Error>> {
+        self.0.dial(address, options)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<T::ListenerUpgrade, T::Error>> {
+        loop {
+            match ready!(Pin::new(&mut self.0).poll(cx)) {
+                TransportEvent::NewAddress { .. } => {}
+                event => return Poll::Ready(event),
+            }
+        }
+    }
+}
+
 /// Adds [Noise](https://github.com/libp2p/specs/blob/master/noise/README.md) and
 /// [Yamux](https://github.com/libp2p/specs/blob/master/yamux/README.md) to a base transport.
 ///
@@ -171,7 +208,7 @@ pub(super) fn authenticated(
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
     // On the left, since the other one might take the beginning of such an address for all of it.
-    let connections = self::base(OrTransport::new(through_relays, base))
+    let connections = self::base(OrTransport::new(Unnamed(through_relays), base))
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxer)
@@ -189,4 +226,55 @@ pub(super) fn authenticated(
         .boxed();
     let connections = TransportTimeout::new(connections, HANDSHAKE_TIMEOUT).boxed();
     Ok(Handshakes::new(connections, latest).boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, task::Waker};
+
+    use futures::future;
+
+    use super::*;
+
+    /// Tells what it is given.
+    struct Fixed(VecDeque<TransportEvent<future::Pending<io::Result<()>>, io::Error>>);
+
+    impl Transport for Fixed {
+        type Output = ();
+        type Error = io::Error;
+        type ListenerUpgrade = future::Pending<io::Result<()>>;
+        type Dial = future::Pending<io::Result<()>>;
+
+        fn listen_on(&mut self, _: ListenerId, _: Multiaddr) -> Result<(), TransportError<io::Error>> {
+            Ok(())
+        }
+
+        fn remove_listener(&mut self, _: ListenerId) -> bool {
+            false
+        }
+
+        fn dial(&mut self, _: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+            Ok(future::pending())
+        }
+
+        fn poll(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+            self.0.pop_front().map_or(Poll::Pending, Poll::Ready)
+        }
+    }
+
+    #[test]
+    fn of_what_a_relay_names_itself_nothing_is_kept() {
+        let listener_id = ListenerId::next();
+        let name = |n| format!("/ip4/203.0.113.250/tcp/{n}/p2p-circuit").parse().unwrap();
+        let named = (1..100).map(|n| TransportEvent::NewAddress { listener_id, listen_addr: name(n) });
+        let ended = TransportEvent::ListenerClosed { listener_id, reason: Ok(()) };
+        let mut relay = Unnamed(Fixed(named.chain([ended]).collect()));
+        let mut context = Context::from_waker(Waker::noop());
+        let first = Pin::new(&mut relay).poll(&mut context);
+        assert!(matches!(first, Poll::Ready(TransportEvent::ListenerClosed { .. })), "{first:?}");
+        assert!(Pin::new(&mut relay).poll(&mut context).is_pending());
+    }
 }

@@ -82,7 +82,7 @@ impl<I: PartialEq> Checking<I> {
             }
         }
         let Ports { tcp, udp } = ports;
-        self.round = Round::begin(peers, |peer| send(peer, Ask { tcp, udp }));
+        self.round = Round::begin(peers, |peer| send(peer, Ask { tcp, udp, relay: None }));
         if self.round.is_none() {
             self.nothing_learnt(now);
         }
@@ -99,7 +99,7 @@ impl<I: PartialEq> Checking<I> {
     pub(super) fn answered(
         &mut self,
         peer: PeerId,
-        id: I,
+        id: &I,
         answer: Option<Answer>,
         now: Instant,
     ) -> Vec<(Multiaddr, bool)> {

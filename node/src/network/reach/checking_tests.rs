@@ -32,15 +32,15 @@ fn round(
     let mut decided = Vec::new();
     for (n, ((peer, _), said)) in asked.iter().zip(said).enumerate() {
         checking.came(*peer);
-        let other = checking.answered(*peer, 99, Some(Answer::default()), now);
+        let other = checking.answered(*peer, &99, Some(Answer::default()), now);
         assert!(other.is_empty(), "it was asked something else");
-        decided.extend(checking.answered(*peer, n + 1, Some(*said), now));
+        decided.extend(checking.answered(*peer, &(n + 1), Some(*said), now));
     }
     (asked.first().map(|(_, ask)| *ask), decided)
 }
 
 fn answer(tcp: Option<bool>, udp: Option<bool>) -> Answer {
-    Answer { tcp, udp }
+    Answer { tcp, udp, relay: None }
 }
 
 #[test]
@@ -49,13 +49,16 @@ fn what_peers_get_through_to_goes_on_and_ends_where_two_networks_do_not() {
     let [yes, no] = [true, false].map(|it| answer(Some(it), Some(it)));
     assert!(!checking.is_due(&[], now));
     let (asked, goes_on) = round(&mut checking, &[TCP, UDP], &[yes, yes, no], now);
-    assert_eq!(asked, Some(Ask { tcp: Some(4001), udp: Some(4001) }));
+    assert_eq!(asked, Some(Ask { tcp: Some(4001), udp: Some(4001), relay: None }));
     assert_eq!(goes_on, [(at(TCP), true), (at(UDP), true)]);
     let over_quic = answer(Some(false), Some(true));
     let (_, ends) = round(&mut checking, &[TCP, UDP], &[over_quic, no, yes], now);
     assert_eq!(ends, [(at(TCP), false), (at(UDP), true)]);
     let (asked, goes_on) = round(&mut checking, &[UDP], &[yes], now);
-    assert_eq!((asked, goes_on), (Some(Ask { tcp: None, udp: Some(4001) }), vec![(at(UDP), true)]));
+    assert_eq!(
+        (asked, goes_on),
+        (Some(Ask { tcp: None, udp: Some(4001), relay: None }), vec![(at(UDP), true)])
+    );
 }
 
 #[test]
@@ -79,5 +82,5 @@ fn where_too_little_is_said_nothing_follows_and_peers_are_asked_again_later() {
     let mut checking = Checking::default();
     let other = "/ip4/203.0.113.22/udp/4001/quic-v1";
     let (asked, _) = round(&mut checking, &[TCP, other], &[only_tcp], now);
-    assert_eq!(asked, Some(Ask { tcp: Some(4001), udp: None }), "peers dial one machine");
+    assert_eq!(asked, Some(Ask { tcp: Some(4001), udp: None, relay: None }), "peers dial one machine");
 }

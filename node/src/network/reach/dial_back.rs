@@ -1,8 +1,9 @@
-//! Whether others get through to ports that a peer names: it is dialled there, and nowhere else.
+//! Whether others get through to ports that a peer names, or through a relay: it is dialled there, and nowhere else.
 //!
-//! What is asked has no address in it, only ports. The peer is dialled at the address at which this node sees it, so that nobody can
-//! have a third party dialled; at ports that no system reserves, from another port than any that a NAT knows, and as the peer that
-//! it is. How often is bounded, for one network and in all. Pure: what the swarm tells, and `now`, are arguments.
+//! What is asked has no address in it, only ports, and the id of a relay. The peer is dialled at the address at which this node sees it,
+//! so that nobody can have a third party dialled; at ports that no system reserves, from another port than any that a NAT knows, and as
+//! the peer that it is. A relay is tried where this node is connected with it already. How often is bounded, for one network and in all.
+//! Pure: what the swarm tells, and `now`, are arguments.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +15,7 @@ use libp2p::{
     Multiaddr, PeerId, TransportError, multiaddr,
     swarm::{ConnectionId, DialError},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio::time::Instant;
 
 use super::router::Protocol;
@@ -40,13 +41,50 @@ const ANSWERED_AFTER: Duration = Duration::from_secs(1);
 const PER_NETWORK: Budget = Budget::new(DIALS_BACK_PER_NETWORK_MAX, DIALS_BACK_PER_NETWORK_REFILL);
 const ALL: Budget = Budget::new(DIALS_BACK_MAX, DIALS_BACK_REFILL);
 
+/// A way in which a peer is dialled that asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::network) enum Way {
+    Tcp,
+    Udp,
+    Relay,
+}
+
+impl From<Protocol> for Way {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+/// A peer that relays, as bytes on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::network) struct Relay(pub(in crate::network) PeerId);
+
+impl Serialize for Relay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.to_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Relay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
+        PeerId::from_bytes(&bytes).map(Self).map_err(de::Error::custom)
+    }
+}
+
 /// Asks to be dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::network) struct Ask {
     /// At this port, over TCP.
     pub(in crate::network) tcp: Option<u16>,
     /// At this port, over QUIC.
     pub(in crate::network) udp: Option<u16>,
+    /// Through this relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::network) relay: Option<Relay>,
 }
 
 /// Says whether that went well; nothing where it was not tried.
@@ -56,6 +94,9 @@ pub(in crate::network) struct Answer {
     pub(in crate::network) tcp: Option<bool>,
     /// Over QUIC.
     pub(in crate::network) udp: Option<bool>,
+    /// Through the relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::network) relay: Option<bool>,
 }
 
 /// Somebody who waits for an answer.
@@ -64,8 +105,8 @@ struct Waiting<C> {
     answers_to: C,
     peer: PeerId,
     /// Where it is dialled, one after the other: of two dials at once, the first that stands may end the other.
-    rest: VecDeque<(Protocol, Multiaddr)>,
-    dial: Option<(ConnectionId, Protocol)>,
+    rest: VecDeque<(Way, Multiaddr)>,
+    dial: Option<(ConnectionId, Way)>,
     stood: Vec<ConnectionId>,
     answer: Answer,
     /// When the last dial ended.
@@ -95,27 +136,34 @@ impl<C> Default for DialsBack<C> {
 }
 
 impl<C> DialsBack<C> {
-    /// Where a peer is to be dialled that asks on a connection with `at`; nowhere where that is asked too much.
+    /// Where a peer is to be dialled that asks on a connection with `at`; nowhere where that is asked too much. `relay` is the address
+    /// of the relay that it names, where this node is connected with it.
     pub(in crate::network) fn admit(
         &mut self,
         at: &Multiaddr,
         ask: Ask,
+        relay: Option<Multiaddr>,
         now: Instant,
-    ) -> Vec<(Protocol, Multiaddr)> {
+    ) -> Vec<(Way, Multiaddr)> {
         let (Some(IpAddr::V4(ip)), Some(network)) = (ip_of(at), network_of(at)) else { return Vec::new() };
         if policy::is_relayed(at) || self.waiting.len() >= DIALS_BACK_AT_ONCE_MAX || !self.spend(network, now)
         {
             return Vec::new();
         }
         let to = |part| Multiaddr::empty().with(multiaddr::Protocol::Ip4(ip)).with(part);
-        let tcp = ask.tcp.map(|port| (port, Protocol::Tcp, to(multiaddr::Protocol::Tcp(port))));
+        let tcp = ask.tcp.map(|port| (port, Way::Tcp, to(multiaddr::Protocol::Tcp(port))));
         let udp = ask.udp.map(|port| {
-            (port, Protocol::Udp, to(multiaddr::Protocol::Udp(port)).with(multiaddr::Protocol::QuicV1))
+            (port, Way::Udp, to(multiaddr::Protocol::Udp(port)).with(multiaddr::Protocol::QuicV1))
         });
         let asked = tcp.into_iter().chain(udp).filter(|(port, _, address)| {
             *port >= PORT_MIN && policy::acceptable(address, Origin::Peer(Scope::Public)).is_ok()
         });
-        asked.map(|(_, protocol, address)| (protocol, address)).collect()
+        let asked = asked.map(|(_, way, address)| (way, address));
+        let through = ask.relay.zip(relay).map(|(Relay(relay), at)| {
+            let at = policy::without_peer(&at, &relay).unwrap_or(at);
+            (Way::Relay, at.with(multiaddr::Protocol::P2p(relay)).with(multiaddr::Protocol::P2pCircuit))
+        });
+        asked.chain(through).collect()
     }
 
     fn spend(&mut self, network: Network, now: Instant) -> bool {
@@ -134,7 +182,7 @@ impl<C> DialsBack<C> {
         &mut self,
         answers_to: C,
         peer: PeerId,
-        to: Vec<(Protocol, Multiaddr)>,
+        to: Vec<(Way, Multiaddr)>,
         now: Instant,
     ) -> Option<Due<C>> {
         if to.is_empty() {
@@ -152,9 +200,9 @@ impl<C> DialsBack<C> {
     ) {
         for waiting in &mut self.waiting {
             while waiting.dial.is_none()
-                && let Some((protocol, address)) = waiting.rest.pop_front()
+                && let Some((way, address)) = waiting.rest.pop_front()
             {
-                waiting.dial = dial(waiting.peer, address).map(|connection| (connection, protocol));
+                waiting.dial = dial(waiting.peer, address).map(|connection| (connection, way));
             }
         }
     }
@@ -180,8 +228,9 @@ impl<C> DialsBack<C> {
         let is_it = |it: &&mut Waiting<C>| it.dial.is_some_and(|(dial, _)| dial == connection);
         let Some(waiting) = self.waiting.iter_mut().find(is_it) else { return false };
         match waiting.dial.take() {
-            Some((_, Protocol::Tcp)) => waiting.answer.tcp = said,
-            Some((_, Protocol::Udp)) => waiting.answer.udp = said,
+            Some((_, Way::Tcp)) => waiting.answer.tcp = said,
+            Some((_, Way::Udp)) => waiting.answer.udp = said,
+            Some((_, Way::Relay)) => waiting.answer.relay = said,
             None => {}
         }
         waiting.stood.extend((said == Some(true)).then_some(connection));
@@ -208,18 +257,18 @@ mod tests {
         text.parse().unwrap()
     }
 
-    const BOTH: Ask = Ask { tcp: Some(12345), udp: Some(12345) };
+    const BOTH: Ask = Ask { tcp: Some(12345), udp: Some(12345), relay: None };
 
     #[test]
     fn a_peer_is_dialled_where_it_is_seen_and_nowhere_else() {
         let mut dials = DialsBack::<()>::default();
         let now = Instant::now();
-        let admitted = dials.admit(&at("/ip4/203.0.113.21/tcp/50000"), BOTH, now);
+        let admitted = dials.admit(&at("/ip4/203.0.113.21/tcp/50000"), BOTH, None, now);
         assert_eq!(
             admitted,
             [
-                (Protocol::Tcp, at("/ip4/203.0.113.21/tcp/12345")),
-                (Protocol::Udp, at("/ip4/203.0.113.21/udp/12345/quic-v1")),
+                (Way::Tcp, at("/ip4/203.0.113.21/tcp/12345")),
+                (Way::Udp, at("/ip4/203.0.113.21/udp/12345/quic-v1")),
             ]
         );
         let relay = PeerId::random();
@@ -228,11 +277,38 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/50000".to_owned(), BOTH),
             ("/dns4/host.example/tcp/50000".to_owned(), BOTH),
             (format!("/ip4/203.0.113.22/tcp/1/p2p/{relay}/p2p-circuit"), BOTH),
-            ("/ip4/203.0.113.23/tcp/50000".to_owned(), Ask { tcp: Some(22), udp: Some(53) }),
-            ("/ip4/203.0.113.23/tcp/50000".to_owned(), Ask { tcp: None, udp: None }),
+            ("/ip4/203.0.113.23/tcp/50000".to_owned(), Ask { tcp: Some(22), udp: Some(53), relay: None }),
+            ("/ip4/203.0.113.23/tcp/50000".to_owned(), Ask::default()),
         ] {
-            assert_eq!(dials.admit(&at(&from), ask, now), [], "{from} {ask:?}");
+            assert_eq!(dials.admit(&at(&from), ask, None, now), [], "{from} {ask:?}");
         }
+    }
+
+    #[test]
+    fn a_relay_is_tried_where_this_node_is_connected_with_it_and_nowhere_else() {
+        let (mut dials, now) = (DialsBack::<()>::default(), Instant::now());
+        let relay = PeerId::random();
+        let ask = Ask { relay: Some(Relay(relay)), ..Ask::default() };
+        let from = at("/ip4/203.0.113.21/tcp/50000");
+        assert_eq!(dials.admit(&from, ask, None, now), [], "a relay that this node does not know");
+        let known = at("/ip4/198.51.100.7/tcp/4001");
+        let through = at(&format!("/ip4/198.51.100.7/tcp/4001/p2p/{relay}/p2p-circuit"));
+        assert_eq!(dials.admit(&from, ask, Some(known.clone()), now), [(Way::Relay, through)]);
+        assert_eq!(dials.admit(&from, Ask::default(), Some(known), now), []);
+    }
+
+    #[test]
+    fn what_has_no_relay_in_it_is_as_it_was_before_there_were_relays_in_it() {
+        let bytes = serde_ipld_dagcbor::to_vec(&BOTH).unwrap();
+        assert_eq!(bytes, b"\xa2ctcp\x19\x30\x39cudp\x19\x30\x39");
+        assert_eq!(serde_ipld_dagcbor::from_slice::<Ask>(&bytes).unwrap(), BOTH);
+        let relay = Some(Relay(PeerId::random()));
+        let ask = Ask { tcp: Some(u16::MAX), udp: Some(u16::MAX), relay };
+        let bytes = serde_ipld_dagcbor::to_vec(&ask).unwrap();
+        assert!(bytes.len() <= crate::limits::DIAL_BACK_BYTES_MAX, "{}", bytes.len());
+        assert_eq!(serde_ipld_dagcbor::from_slice::<Ask>(&bytes).unwrap(), ask);
+        let garbage = serde_ipld_dagcbor::to_vec(&BTreeMap::from([("relay", serde_bytes::Bytes::new(b"x"))]));
+        assert!(serde_ipld_dagcbor::from_slice::<Ask>(&garbage.unwrap()).is_err());
     }
 
     #[test]
@@ -241,7 +317,7 @@ mod tests {
         let now = Instant::now();
         let asked = |dials: &mut DialsBack<()>, from: &str, times: u32| {
             let times = 0..times;
-            times.filter(|_| !dials.admit(&at(from), BOTH, now).is_empty()).count()
+            times.filter(|_| !dials.admit(&at(from), BOTH, None, now).is_empty()).count()
         };
         assert_eq!(asked(&mut dials, "/ip4/8.8.8.8/tcp/1", 1_000), DIALS_BACK_PER_NETWORK_MAX as usize);
         assert_eq!(asked(&mut dials, "/ip4/8.8.8.9/tcp/1", 1_000), 0, "of the same network");
@@ -256,7 +332,7 @@ mod tests {
         let [tcp, udp, other] = [1, 2, 3].map(ConnectionId::new_unchecked);
         let peer = PeerId::random();
         let quic = at("/ip4/8.8.8.8/udp/1/quic-v1");
-        let to = || vec![(Protocol::Tcp, at("/ip4/8.8.8.8/tcp/1")), (Protocol::Udp, quic.clone())];
+        let to = || vec![(Way::Tcp, at("/ip4/8.8.8.8/tcp/1")), (Way::Udp, quic.clone())];
         assert_eq!(dials.begin('a', peer, to(), now), None);
         let mut begun = Vec::new();
         let mut begin = |dials: &mut DialsBack<char>, connection| {
@@ -272,7 +348,7 @@ mod tests {
         let error = TransportError::Other(io::ErrorKind::TimedOut.into());
         dials.failed(udp, &DialError::Transport(vec![(quic.clone(), error)]), now);
         assert_eq!(dials.due(now), []);
-        let answer = Answer { tcp: Some(true), udp: Some(false) };
+        let answer = Answer { tcp: Some(true), udp: Some(false), relay: None };
         assert_eq!(dials.due(later), [Due { answers_to: 'a', answer, close: vec![tcp] }]);
         assert_eq!(dials.begin('b', peer, to(), now), None);
         dials.dial(|_, address| (address == quic).then_some(udp));

@@ -1,16 +1,17 @@
 //! The loop's part in having ports mapped: when a router is asked, and whom of the peers to ask whether that works, and whether what is
-//! not mapped still does. It answers peers that ask the same.
+//! not mapped still does, and whether relays carry. It answers peers that ask the same.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     request_response::{self, OutboundRequestId, ResponseChannel},
     swarm::{
         ConnectionId, DialError,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout_at},
@@ -18,9 +19,11 @@ use tokio::{
 
 use super::{
     Verdict,
+    carrying::Carrying,
     checking::Checking,
-    dial_back::{self, Answer, Ask, DialsBack, Due},
+    dial_back::{self, Answer, Ask, DialsBack, Due, Relay},
     mapping::Mapping,
+    round,
     router::{self, Told, Wanted},
     standing::Ports,
 };
@@ -31,7 +34,7 @@ use crate::{
         peers::{ip_of, network_of},
         spawner::Spawner,
     },
-    peers::{policy, trim},
+    peers::policy,
 };
 
 /// How long a router may take to hear that nothing is to be mapped any more.
@@ -65,21 +68,38 @@ impl Routers {
 }
 
 /// What the loop knows of mapped ports.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::network) struct Mapped {
     /// None where no router is ever asked.
     routers: Option<Routers>,
     pub(super) mapping: Mapping<OutboundRequestId>,
     /// What peers say of addresses that are not mapped.
     checking: Checking<OutboundRequestId>,
+    /// What they say of the relays of this node.
+    carrying: Carrying<OutboundRequestId>,
+    /// Draws whom to ask.
+    generator: StdRng,
     dials: DialsBack<ResponseChannel<Answer>>,
     /// How often this machine came somewhere else.
     moved: u64,
 }
 
+impl Default for Mapped {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
 impl Mapped {
     pub(super) fn new(asks_routers: bool) -> Self {
-        Self { routers: asks_routers.then(Routers::new), ..Self::default() }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the driver's side: seeds the generator that the pure part is given"
+        )]
+        let generator = StdRng::from_rng(&mut rand::rng());
+        let routers = asks_routers.then(Routers::new);
+        let (mapping, checking, carrying, dials) = Default::default();
+        Self { routers, mapping, checking, carrying, generator, dials, moved: 0 }
     }
 
     /// What the router said next; never where none is asked.
@@ -101,6 +121,7 @@ impl Mapped {
     pub(super) fn moved(&mut self) {
         self.mapping.forget();
         self.checking.forget();
+        self.carrying.forget();
         self.moved += 1;
     }
 
@@ -138,16 +159,27 @@ impl Driver {
         let ports = if wants { reach.standing.ports() } else { Ports::default() };
         reach.mapped.want(ports, local, &self.spawner);
         if reach.mapped.mapping.is_due(|ip| reach.standing.is_seen_at(ip), now) {
-            let helpers = self.dial_back_helpers();
+            let helpers = self.dial_back_helpers(&BTreeSet::new());
             let dial_back = &mut self.swarm.behaviour_mut().dial_back;
             self.reach.mapped.mapping.ask(helpers, |peer, ask| dial_back.send_request(peer, ask));
         }
         let unvisited = self.reach.standing.unvisited(now);
         if self.reach.mapped.checking.is_due(&unvisited, now) {
-            let helpers = self.dial_back_helpers();
+            let helpers = self.dial_back_helpers(&BTreeSet::new());
             let dial_back = &mut self.swarm.behaviour_mut().dial_back;
             let send = |peer: &PeerId, ask| dial_back.send_request(peer, ask);
             self.reach.mapped.checking.ask(unvisited, helpers, send, now);
+        }
+        let relays: BTreeSet<PeerId> = self.reach.relays.standing().collect();
+        for relay in self.reach.mapped.carrying.due(&relays, now) {
+            // Relays could vouch for each other.
+            let helpers = self.dial_back_helpers(&relays);
+            let behaviour = self.swarm.behaviour_mut();
+            let send = |peer: &PeerId, ask| {
+                behaviour.punching.awaits(*peer);
+                behaviour.dial_back.send_request(peer, ask)
+            };
+            self.reach.mapped.carrying.ask(relay, helpers, send, now);
         }
         let mapping = &self.reach.mapped.mapping;
         self.reach.standing.mapped(mapping.said(), mapping.works());
@@ -166,20 +198,18 @@ impl Driver {
         }
     }
 
-    /// Peers that can be asked whether they get through to this node: dialled by it, where they are seen by others too.
-    fn dial_back_helpers(&self) -> Vec<(PeerId, Network)> {
-        let local = self.swarm.local_peer_id();
+    /// Draws peers that can be asked whether they get through to this node, but for some: dialled by it, where they are seen by others
+    /// too.
+    fn dial_back_helpers(&mut self, but: &BTreeSet<PeerId>) -> Vec<(PeerId, Network)> {
         let helpers = self.peers.iter().filter_map(|(id, peer)| {
             let mut dialled = peer.connections.values().filter(|(at, dialled)| {
                 *dialled && !policy::is_relayed(at) && ip_of(at).is_some_and(|ip: IpAddr| ip.is_ipv4())
             });
             let network = network_of(&dialled.next()?.0)?;
             let speaks = peer.protocols.iter().any(|it| it == dial_back::PROTOCOL);
-            speaks.then_some((*id, network))
+            (speaks && !but.contains(id)).then_some((*id, network))
         });
-        let mut helpers: Vec<_> = helpers.collect();
-        helpers.sort_by_key(|(peer, _)| trim::rank(local, peer));
-        helpers
+        round::draw(helpers.collect(), &mut self.reach.mapped.generator)
     }
 
     pub(in crate::network) fn router_told(&mut self, told: Told) {
@@ -217,7 +247,8 @@ impl Driver {
         let at = self.peers.get(&peer).and_then(|peer| peer.connections.get(&connection));
         // Who is behind a NAT itself may be let through by a NAT that lets nobody else in.
         let at = at.map(|(at, _)| at.clone()).filter(|_| self.reach.standing.verdict() != Verdict::Behind);
-        let to = at.map(|at| self.reach.mapped.dials.admit(&at, ask, now)).unwrap_or_default();
+        let relay = ask.relay.and_then(|Relay(relay)| self.peers.get(&relay)?.direct().next().cloned());
+        let to = at.map(|at| self.reach.mapped.dials.admit(&at, ask, relay, now)).unwrap_or_default();
         match self.reach.mapped.dials.begin(channel, peer, to, now) {
             Some(due) => self.answer_ask(due),
             None => self.dials_back_due(),
@@ -239,8 +270,15 @@ impl Driver {
 
     fn dialled_back(&mut self, peer: PeerId, id: OutboundRequestId, answer: Option<Answer>) {
         let now = Instant::now();
-        let is_decided = self.reach.mapped.mapping.answered(peer, id, answer, now);
-        let checked = self.reach.mapped.checking.answered(peer, id, answer, now);
+        let is_decided = self.reach.mapped.mapping.answered(peer, &id, answer, now);
+        let checked = self.reach.mapped.checking.answered(peer, &id, answer, now);
+        let carries_nothing = self.reach.mapped.carrying.answered(peer, &id, answer, now);
+        if !self.reach.mapped.carrying.awaits(&peer) {
+            self.swarm.behaviour_mut().punching.awaits_no_more(&peer);
+        }
+        if let Some(relay) = carries_nothing {
+            self.give_up_relay(relay, now);
+        }
         for (address, leads_here) in &checked {
             tracing::info!(%address, leads_here, "peers tried an address to which nobody had come for a while");
             self.reach.standing.checked(address, *leads_here, now);
@@ -255,12 +293,24 @@ impl Driver {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
+        at: &Multiaddr,
         dialled: bool,
     ) {
         self.reach.mapped.dials.stands(connection, Instant::now());
-        if !dialled {
+        if dialled {
+            return;
+        }
+        let Some((relay, _)) = policy::through_relay(at) else {
             self.reach.mapped.mapping.came(peer);
-            self.reach.mapped.checking.came(peer);
+            return self.reach.mapped.checking.came(peer);
+        };
+        // It is named by the address at which this node is connected with it.
+        let is_it = |id: &PeerId| {
+            let at = policy::without_peer(&relay, id);
+            self.peers.get(id).is_some_and(|peer| peer.direct().any(|it| at.as_ref() == Ok(it)))
+        };
+        if let Some(relay) = self.reach.relays.standing().find(is_it) {
+            self.reach.mapped.carrying.came(peer, &relay);
         }
     }
 

@@ -120,7 +120,7 @@ impl<I: PartialEq> Mapping<I> {
     ) {
         let Some((_, _, Ports { tcp, udp })) = self.mapped() else { return };
         // Where there is nobody to ask, somebody may come.
-        self.round = Round::begin(peers, |peer| send(peer, Ask { tcp, udp }));
+        self.round = Round::begin(peers, |peer| send(peer, Ask { tcp, udp, relay: None }));
     }
 
     /// Notes that a peer has connected by itself.
@@ -135,7 +135,7 @@ impl<I: PartialEq> Mapping<I> {
     pub(in crate::network) fn answered(
         &mut self,
         peer: PeerId,
-        id: I,
+        id: &I,
         answer: Option<Answer>,
         now: Instant,
     ) -> bool {

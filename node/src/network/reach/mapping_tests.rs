@@ -24,7 +24,7 @@ fn round(mapping: &mut Mapping<u64>, said: &[Option<bool>], now: Instant) {
         if *said == Some(true) {
             mapping.came(*peer);
         }
-        mapping.answered(*peer, 1, Some(Answer { tcp: *said, udp: None }), now);
+        mapping.answered(*peer, &1, Some(Answer { tcp: *said, udp: None, relay: None }), now);
     }
 }
 
@@ -32,7 +32,7 @@ fn round(mapping: &mut Mapping<u64>, said: &[Option<bool>], now: Instant) {
 fn ask(mapping: &mut Mapping<u64>, peers: Vec<(PeerId, Network)>, id: u64) -> usize {
     let mut asked = 0;
     mapping.ask(peers, |_, ask| {
-        assert_eq!(ask, Ask { tcp: BOTH.tcp, udp: BOTH.udp });
+        assert_eq!(ask, Ask { tcp: BOTH.tcp, udp: BOTH.udp, relay: None });
         asked += 1;
         id
     });
@@ -84,11 +84,11 @@ fn peers_that_lie_are_outvoted_and_who_never_came_has_no_voice() {
     mapping.told(mapped(), now);
     let asked = peers(3);
     ask(&mut mapping, asked.clone(), 1);
-    let yes = Some(Answer { tcp: Some(true), udp: Some(true) });
+    let yes = Some(Answer { tcp: Some(true), udp: Some(true), relay: None });
     mapping.came(PeerId::random());
     for (peer, _) in &asked {
-        mapping.answered(*peer, 1, yes, now);
-        mapping.answered(PeerId::random(), 1, yes, now);
+        mapping.answered(*peer, &1, yes, now);
+        mapping.answered(PeerId::random(), &1, yes, now);
     }
     assert!(!works(&mapping), "nobody came");
     assert!(!mapping.is_due(|_| true, now));
@@ -128,7 +128,7 @@ fn an_answer_to_what_was_asked_before_says_nothing_of_this_round() {
     mapping.told(mapped(), now);
     ask(&mut mapping, asked, 2);
     mapping.came(peer);
-    let yes = Some(Answer { tcp: Some(true), udp: None });
-    assert!(!mapping.answered(peer, 1, yes, now) && !works(&mapping));
-    assert!(mapping.answered(peer, 2, yes, now) && works(&mapping));
+    let yes = Some(Answer { tcp: Some(true), udp: None, relay: None });
+    assert!(!mapping.answered(peer, &1, yes, now) && !works(&mapping));
+    assert!(mapping.answered(peer, &2, yes, now) && works(&mapping));
 }

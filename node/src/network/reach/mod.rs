@@ -8,12 +8,14 @@
 //!
 //! Better than a relay is a port of the NAT that leads to this node. That somebody forwarded one shows by who comes ([`proofs`]), and
 //! where nobody does, by asking ([`checking`]). The [`router`] is asked to map one, and [`mapping`] has peers find out whether it does.
-//! Those who are asked connect as [`dial_back`] says; [`mapped`] is the loop's part in that. Others are told of the addresses that are
+//! That the relays carry is asked in the same way ([`carrying`]). Those who are asked connect as [`dial_back`] says; [`mapped`] is the
+//! loop's part in that. Others are told of the addresses that are
 //! proved or mapped at this moment, and of no other ones.
 //!
 //! [`Reach`] is what the loop knows of it: events and the time are arguments.
 
 pub(super) mod candidates;
+mod carrying;
 mod checking;
 pub(super) mod dial_back;
 mod doubles;
@@ -327,6 +329,21 @@ impl Driver {
                     self.reach.relays.ended(&peer, now);
                 }
             }
+        }
+    }
+
+    /// Is reached on a relay no longer that carries nothing, where another one can take its place.
+    fn give_up_relay(&mut self, relay: PeerId, now: Instant) {
+        let offers = self.reach.offers(self.swarm.local_peer_id(), &self.peers, &self.connections);
+        let has_another = self.reach.relays.has_another(&offers, now);
+        tracing::info!(%relay, has_another, "peers do not get through a relay");
+        if !has_another {
+            return;
+        }
+        self.reach.relays.carries_nothing(&relay, now);
+        let listeners = self.reach.listeners.iter().filter(|(_, it)| **it == relay);
+        for listener in listeners.map(|(listener, _)| *listener).collect::<Vec<_>>() {
+            self.swarm.remove_listener(listener);
         }
     }
 

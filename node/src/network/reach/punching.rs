@@ -6,15 +6,15 @@
 //! are counted here.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     task::{Context, Poll},
 };
 
 use libp2p::{
     Multiaddr, PeerId, dcutr,
     swarm::{
-        ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        derive_prelude::Either,
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, derive_prelude::Either, dummy,
     },
 };
 
@@ -65,13 +65,25 @@ pub(in crate::network) struct Behaviour {
     /// Its dials in progress.
     dials: BTreeMap<ConnectionId, PeerId>,
     tried: BTreeMap<PeerId, Tried>,
+    /// Peers that come through a relay because they are asked to, and that are connected directly.
+    awaited: BTreeSet<PeerId>,
     to_tell: VecDeque<Punched>,
 }
 
 impl Behaviour {
     pub(in crate::network) fn new(local: PeerId) -> Self {
-        let (dials, tried, to_tell) = Default::default();
-        Self { inner: Inner::new(local), dials, tried, to_tell }
+        let (dials, tried, awaited, to_tell) = Default::default();
+        Self { inner: Inner::new(local), dials, tried, awaited, to_tell }
+    }
+
+    /// Has no hole made for a peer that is asked to come through a relay.
+    pub(in crate::network) fn awaits(&mut self, peer: PeerId) {
+        self.awaited.insert(peer);
+    }
+
+    /// Notes that a peer is asked for that no more.
+    pub(in crate::network) fn awaits_no_more(&mut self, peer: &PeerId) {
+        self.awaited.remove(peer);
     }
 }
 
@@ -87,7 +99,20 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Punched;
 
-    connections_of_inner!();
+    connections_of_inner!(but inbound);
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        if policy::is_relayed(local) && self.awaited.contains(&peer) {
+            return Ok(Either::Right(dummy::ConnectionHandler));
+        }
+        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
+    }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match &event {
@@ -164,6 +189,24 @@ impl NetworkBehaviour for Behaviour {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_hole_is_made_for_who_comes_through_a_relay_because_it_is_asked_to() {
+        let mut punching = Behaviour::new(PeerId::random());
+        let [asked, other] = [(); 2].map(|()| PeerId::random());
+        let through: Multiaddr =
+            format!("/ip4/8.8.8.8/tcp/1/p2p/{}/p2p-circuit", PeerId::random()).parse().unwrap();
+        let is_made = |punching: &mut Behaviour, peer: PeerId| {
+            let connection = ConnectionId::new_unchecked(1);
+            let from = Multiaddr::empty();
+            let handler = punching.handle_established_inbound_connection(connection, peer, &through, &from);
+            matches!(handler, Ok(Either::Left(_)))
+        };
+        punching.awaits(asked);
+        assert!(!is_made(&mut punching, asked) && is_made(&mut punching, other));
+        punching.awaits_no_more(&asked);
+        assert!(is_made(&mut punching, asked));
+    }
 
     #[test]
     fn a_peer_behind_a_relay_has_this_node_dial_few_places_and_public_ones_alone() {

@@ -118,6 +118,18 @@ impl Relays {
         held.stands
     }
 
+    /// Whether another relay than one that is held can take its place now.
+    pub(in crate::network) fn has_another(&self, offers: &[Offer], now: Instant) -> bool {
+        offers.iter().any(|offer| !self.held.contains_key(&offer.peer) && self.is_due(&offer.peer, now))
+    }
+
+    /// Notes that a relay carries nothing: it is asked again when all others were.
+    pub(in crate::network) fn carries_nothing(&mut self, peer: &PeerId, now: Instant) {
+        if self.ended(peer, now) {
+            self.failed.insert(*peer, Failed { times: u32::MAX, at: now });
+        }
+    }
+
     /// Forgets who failed, since that was in another network.
     pub(in crate::network) fn moved(&mut self) {
         self.failed.clear();

@@ -45,6 +45,29 @@ fn two_relays_are_held_in_different_networks_where_there_is_a_choice() {
 }
 
 #[test]
+fn a_relay_that_carries_nothing_is_given_up_where_there_is_another_one_and_asked_again_last() {
+    let (mut relays, now) = (Relays::default(), Instant::now());
+    let [mut liar, second, third] = [offer(1, 1), offer(2, 2), offer(3, 3)];
+    liar.is_entry_point = true;
+    let two = vec![liar.clone(), second.clone()];
+    for chosen in relays.choose(two.clone(), now) {
+        relays.accepted(chosen.peer, now);
+    }
+    assert!(!relays.has_another(&two, now), "both are held");
+    let all = vec![liar.clone(), second.clone(), third.clone()];
+    assert!(relays.has_another(&all, now));
+    relays.carries_nothing(&liar.peer, now);
+    assert_eq!(relays.standing().collect::<Vec<_>>(), [second.peer]);
+    assert_eq!(peers(&relays.choose(all.clone(), now)), [third.peer]);
+    relays.ended(&third.peer, now);
+    let soon = now + AGAIN.ceiling(1);
+    assert_eq!(peers(&relays.choose(all, soon)), [third.peer]);
+    relays.ended(&third.peer, soon);
+    assert!(relays.choose(vec![liar.clone()], soon).is_empty());
+    assert_eq!(peers(&relays.choose(vec![liar.clone()], now + AGAIN.ceiling(u32::MAX))), [liar.peer]);
+}
+
+#[test]
 fn a_relay_that_ends_is_replaced_at_once_and_asked_again_later_each_time() {
     let (mut relays, start) = (Relays::default(), Instant::now());
     let all = [offer(1, 1), offer(2, 2), offer(3, 3)];

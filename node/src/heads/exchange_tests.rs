@@ -44,6 +44,7 @@ enum Manner {
 struct Node {
     exchange: Exchange<usize>,
     items: BTreeSet<Item>,
+    began_with: Vec<Item>,
     /// In the order in which they came.
     changes: Vec<Item>,
     refuses: BTreeSet<Item>,
@@ -51,6 +52,8 @@ struct Node {
     /// Heads that came, each with from whom.
     came: Vec<(usize, Item)>,
     blamed: Vec<(usize, Fault)>,
+    /// Who was found to have all that is here, with how many items at that moment.
+    agreed: Vec<(usize, usize)>,
     lies: u64,
 }
 
@@ -60,11 +63,13 @@ impl Node {
         Self {
             exchange: Exchange::default(),
             items: changes.iter().copied().collect(),
+            began_with: changes.clone(),
             changes,
             refuses: BTreeSet::new(),
             manner: Manner::Honest,
             came: Vec::new(),
             blamed: Vec::new(),
+            agreed: Vec::new(),
             lies: 0,
         }
     }
@@ -116,7 +121,9 @@ impl Node {
                     asked.push(Asked::Began(*position));
                 }
                 asked.push(match began {
-                    Some(position) if compare::is_same(&answer) => Asked::Same(*position),
+                    Some(position) if compare::is_same(&answer) => {
+                        Asked::Same { position: *position, is_all: newer(&items, *until).is_none() }
+                    }
                     _ => Asked::WentOn,
                 });
                 let standing = began.map(|_| Standing {
@@ -308,6 +315,15 @@ impl Network {
                     let checked = self.nodes[node].check(peer, &heads);
                     self.nodes[node].exchange.handle(Event::Checked(peer, ticket, Some(checked)), now);
                 }
+                Output::HasAll(peer) => {
+                    let (here, there) = (&self.nodes[node], &self.nodes[peer]);
+                    // Others may have brought something to this one meanwhile, and what is declined is as good as there.
+                    let had: BTreeSet<Item> = here.began_with.iter().copied().collect();
+                    let lacking: Vec<_> = had.difference(&there.items).collect();
+                    assert!(!there.refuses.is_empty() || lacking.is_empty(), "{peer} lacks {lacking:?}");
+                    let here = here.items.len();
+                    self.nodes[node].agreed.push((peer, here));
+                }
                 Output::Blame(peer, fault) => self.nodes[node].blamed.push((peer, fault)),
             }
         }
@@ -397,6 +413,9 @@ fn those_who_have_the_same_know_it_after_one_round_trip() {
     network.settle_for(JOINED_WAIT / 2);
     network.assert_same();
     assert_eq!((network.messages, network.turns), (1, 1));
+    for (node, peer) in [(0, 1), (1, 0)] {
+        assert_eq!(network.nodes[node].agreed, [(peer, all.len())], "both know it");
+    }
     assert!(network.bytes <= 400, "{} bytes", network.bytes);
     // What came meanwhile by gossip, before both were in its mesh, is asked for once.
     network.bytes = 0;

@@ -38,8 +38,10 @@ pub(super) struct Connections {
     is_told: bool,
     /// Since when this node has had company without a break.
     company_since: Option<Instant>,
-    /// Whether somebody of the configuration said since then who it is.
-    has_entered: bool,
+    /// Those of the configuration that are connected and said who they are.
+    entered: BTreeSet<PeerId>,
+    /// When one of these had told all that it has, last.
+    told_at: Option<Instant>,
 }
 
 impl Connections {
@@ -52,7 +54,8 @@ impl Connections {
             entry_peers: BTreeSet::new(),
             is_told: false,
             company_since: None,
-            has_entered: false,
+            entered: BTreeSet::new(),
+            told_at: None,
         };
         for address in &settings.entry_points {
             let named = address.iter().last().and_then(|part| match part {
@@ -79,19 +82,34 @@ impl Connections {
 
     /// Notes that a peer said who it is.
     pub(super) fn introduced(&mut self, peer: &PeerId) {
-        self.has_entered |= self.is_entry_point(peer);
+        if self.is_entry_point(peer) {
+            self.entered.insert(*peer);
+        }
     }
 
-    /// Notes that nobody is connected any more.
-    pub(super) fn left_alone(&mut self) {
-        (self.company_since, self.has_entered) = (None, false);
+    /// Notes that the last connection with a peer closed, and whether anybody is connected still.
+    pub(super) fn left(&mut self, peer: &PeerId, is_alone: bool) {
+        self.entered.remove(peer);
+        if is_alone {
+            (self.company_since, self.told_at) = (None, None);
+        }
     }
 
-    /// How long this node has had company that it did not come by through its configuration; nothing where one of those that the
-    /// configuration names was among it, where nobody is connected, and where it names nobody.
+    /// Those of the configuration that are connected and said who they are.
+    pub(super) fn entered(&self) -> impl Iterator<Item = &PeerId> {
+        self.entered.iter()
+    }
+
+    /// Notes that one of them has told all that it has.
+    pub(super) fn told_by_entrance(&mut self, now: Instant) {
+        self.told_at = Some(now);
+    }
+
+    /// How long this node has had company, and nothing that it knows to be complete of those that its configuration names: these are
+    /// connected now or not. Nothing where nobody is connected, and where it names nobody.
     pub(super) fn among_strangers(&self, now: Instant) -> Option<Duration> {
-        let since = self.company_since.filter(|_| self.is_told && !self.has_entered)?;
-        Some(now.saturating_duration_since(since))
+        let since = self.company_since.filter(|_| self.is_told)?;
+        Some(now.saturating_duration_since(since.max(self.told_at.unwrap_or(since))))
     }
 
     pub(super) fn set_marks(&mut self, marks: Marks) {
@@ -321,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn company_counts_as_strangers_until_somebody_of_the_configuration_says_who_it_is() {
+    fn company_counts_as_strangers_except_while_somebody_of_the_configuration_tells_what_it_has() {
         let (own, named, stranger) = (PeerId::random(), PeerId::random(), PeerId::random());
         let host: Multiaddr = "/ip4/203.0.113.1/tcp/4001".parse().unwrap();
         let at = |peer: PeerId| host.clone().with(Protocol::P2p(peer));
@@ -334,11 +352,18 @@ mod tests {
                 connections.connected(start);
                 connections.connected(start + second);
                 connections.introduced(&stranger);
+                assert_eq!(connections.entered().count(), 0);
                 assert_eq!(connections.among_strangers(start + 3 * second), Some(3 * second));
                 connections.reached(named, &host);
                 connections.introduced(&named);
-                assert_eq!(connections.among_strangers(start + 3 * second), None);
-                connections.left_alone();
+                assert_eq!(connections.entered().collect::<Vec<_>>(), [&named]);
+                connections.told_by_entrance(start + 4 * second);
+                // It leaves, and a neighbour stays: the time runs from when it was last heard.
+                connections.left(&named, false);
+                assert_eq!(connections.entered().count(), 0);
+                assert_eq!(connections.among_strangers(start + 7 * second), Some(3 * second));
+                connections.left(&stranger, true);
+                assert_eq!(connections.among_strangers(start + 7 * second), None);
             }
         }
         for entry_points in [Vec::new(), vec![at(own)]] {

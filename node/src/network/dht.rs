@@ -82,6 +82,7 @@ impl Driver {
         let kad = &mut self.swarm.behaviour_mut().kad;
         match kad.store_mut().put(own) {
             Ok(()) => {
+                self.exchanging.shown.told();
                 self.moving.came(&record.key, kad, Instant::now());
                 self.give(record.key.clone(), Gift::Record(record), reply);
             }

@@ -406,6 +406,7 @@ impl Driver {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let announced = self.announcements.announce(head, local, gossip, Instant::now());
         let Some(Announced { digest, peers, is_new }) = announced else { return 0 };
+        self.exchanging.shown.told();
         if is_new {
             self.outbox.observer.tell(&Event::Announcing { digest, peers });
         }

@@ -66,9 +66,7 @@ impl Driver {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
                     }
-                    if self.peers.is_empty() {
-                        self.connections.left_alone();
-                    }
+                    self.connections.left(&peer_id, self.peers.is_empty());
                     self.outbox.tell(Event::Disconnected { peer: peer_id });
                     self.end_exchange_with(peer_id);
                     self.lookups_missed(peer_id);

@@ -25,6 +25,7 @@ use super::{
     portions::Portions,
     progress::is_silence,
     serve::Work,
+    shown::Shown,
 };
 use crate::{
     heads::exchange::{self, Asked, Checked, Exchange, Fault, Outcome, Output, Ticket},
@@ -53,6 +54,7 @@ pub(super) struct Exchanging {
     /// How much each peer had, and gave.
     portions: Portions,
     checking: Checking,
+    pub(super) shown: Shown,
     refreshing: Vec<oneshot::Sender<()>>,
 }
 
@@ -75,6 +77,7 @@ impl Exchanging {
             serving: Answering::new(&PAGES),
             portions: Portions::new(),
             checking: Checking::new(offload),
+            shown: Shown::default(),
             refreshing: Vec::new(),
         })
     }
@@ -211,11 +214,20 @@ impl Driver {
                     self.exchanging.checking.waiting.push_back((peer, ticket, heads));
                     self.check_heads();
                 }
+                Output::HasAll(peer) => self.exchanging.shown.has_all(&peer),
                 Output::Blame(peer, fault) => self.blame(peer, fault),
             }
         }
+        if self.is_told_by_entrance() {
+            self.connections.told_by_entrance(Instant::now());
+        }
         self.publish_heads_read();
         self.reply_refreshed();
+    }
+
+    /// Whether one of those that the configuration names is connected, and told all that it has when it was asked last.
+    pub(super) fn is_told_by_entrance(&self) -> bool {
+        self.connections.entered().any(|peer| self.exchanging.exchange.has_told(peer))
     }
 
     /// Whether a peer is asked for this: for heads only as long as it has not given too many.
@@ -360,6 +372,9 @@ impl Driver {
         let Some(Served { answer, asked, broken }) = served else { return };
         let (bytes, network) = (answer.as_ref().map_or(0, Answer::bytes), self.peers.network_of(&peer));
         self.exchanging.portions.had(&peer, network, bytes, Instant::now());
+        if answer.as_ref().is_some_and(Answer::has_heads) {
+            self.exchanging.shown.gave(peer);
+        }
         self.outbox.observer.tell(&Event::Read { peer });
         // Without an answer the channel is dropped, which ends as a failure of the request.
         if let Some(answer) = answer

@@ -63,6 +63,8 @@ mod records;
 mod refusals;
 mod routing;
 mod serve;
+
+mod shown;
 mod sighted;
 mod snapshot;
 mod spawner;

@@ -125,6 +125,7 @@ fn take_of(peers: &[(PeerId, Option<Network>)], lasts: Duration) -> BTreeMap<Pee
                     let checked = Checked { new: heads.len(), ..Checked::default() };
                     Event::Checked(peer, ticket, Some(checked))
                 }
+                Output::HasAll(_) => continue,
                 Output::Blame(_, fault) => panic!("{fault:?}"),
             };
             exchange.handle(event, now);

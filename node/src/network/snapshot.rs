@@ -49,9 +49,11 @@ pub struct Snapshot {
     pub observed: BTreeMap<Multiaddr, usize>,
     /// The peers connected.
     pub peers: Vec<PeerSnapshot>,
-    /// How long this node has had company among which nobody was yet that its configuration names; nothing where somebody was, where
-    /// it is alone, and where it names nobody.
+    /// How long this node has had company, and nobody that its configuration names has told what it has; nothing where such a peer is
+    /// connected and has, where this node is alone, and where it names nobody.
     pub among_strangers: Option<Duration>,
+    /// Whether a peer had by itself all that this node has.
+    pub is_shown: bool,
     /// Peers per non-empty bucket of the routing table, nearest first.
     pub buckets: Vec<usize>,
     /// DHT value records held.
@@ -248,7 +250,11 @@ impl Driver {
                     protocols: peer.protocols.clone(),
                 })
                 .collect(),
-            among_strangers: self.connections.among_strangers(Instant::now()),
+            among_strangers: match self.is_told_by_entrance() {
+                true => None,
+                false => self.connections.among_strangers(Instant::now()),
+            },
+            is_shown: self.exchanging.shown.is_shown(),
             buckets,
             records,
             mesh_peers,

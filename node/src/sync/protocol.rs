@@ -130,6 +130,11 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether it gives heads.
+    pub fn has_heads(&self) -> bool {
+        matches!(self, Self::Page(Page { heads, .. }) | Self::Given(heads, ..) if !heads.is_empty())
+    }
+
     /// Bytes of the heads and messages that it holds, and so nearly all of what it costs to send.
     pub fn bytes(&self) -> usize {
         match self {

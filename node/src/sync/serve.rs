@@ -83,14 +83,15 @@ impl Reading<'_> {
             Ok(answer) => answer,
             Err(broken) => return Served { answer: None, asked: None, broken: Some(broken) },
         };
+        let newer = newer(&catalogue.items, until);
         let asked = match began {
-            Some(position) if compare::is_same(&answer) => Asked::Same(position),
+            Some(position) if compare::is_same(&answer) => Asked::Same { position, is_all: newer.is_none() },
             _ => Asked::WentOn,
         };
         let standing = began.map(|_| Standing {
             position: self.position(&catalogue),
             newest: catalogue.newest(),
-            newer: newer(&catalogue.items, until),
+            newer,
         });
         let answer = Some(Answer::Compared(ByteBuf::from(answer), standing));
         Served { answer, asked: Some(asked), broken: None }

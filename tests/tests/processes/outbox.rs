@@ -1,6 +1,6 @@
 //! What waits to be published: content without a signature, put behind whatever the same key published elsewhere.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -198,4 +198,40 @@ fn a_kill_while_the_outbox_is_emptied_never_signs_two_things_for_one_place() {
     knows(&third, &wanted);
     knows(&author, &wanted);
     assert!(waiting(&author).is_empty());
+}
+
+#[test]
+fn a_folder_from_a_backup_signs_nothing_on_the_word_of_a_peer_that_knows_nothing() {
+    let mut third = Node::start(&[]);
+    let mut author = Node::start(&[&third]);
+    author.knows(&[&third]);
+    write(&author, "package", "1.0.0");
+    author.json(&["publish", &author.text("package"), "--wait"]);
+    knows(&third, &["1.0.0"]);
+    author.stop();
+    let backup = Home::new();
+    fs::remove_dir_all(backup.state()).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(author.state()).arg(backup.state()).status().unwrap();
+    assert!(copied.success());
+    author.start_again(&[&third]);
+    author.knows(&[&third]);
+    write(&author, "package", "1.1.0");
+    let published = author.json(&["publish", &author.text("package"), "--wait"]);
+    assert_eq!(published["queued"], false, "its bootstrap node is there: {published}");
+    // Somebody else has to have the log, or nobody can continue it.
+    knows(&third, &["1.0.0", "1.1.0"]);
+    third.json(&["install", "shared", "--to", &third.text("before")]);
+    author.stop();
+    third.stop();
+
+    let restored = Node::start_in(backup, &[&third]);
+    let newcomer = Node::start(&[]);
+    newcomer.json(&["bootstrap", &restored.address]);
+    restored.knows(&[&newcomer]);
+    write(&restored, "package", "1.2.0");
+    let queued = restored.json(&["publish", &restored.text("package"), "--timeout", "4"]);
+    assert_eq!(queued["queued"], true, "{queued}");
+    assert!(texts(&queued["warnings"]).join("\n").contains("bootstrap nodes"), "{queued}");
+    third.start_at_its_address();
+    knows(&third, &["1.0.0", "1.1.0", "1.2.0"]);
 }

@@ -86,6 +86,7 @@ impl Node {
                     .to_owned(),
             );
         }
+        answer.warnings.extend(self.said_of_unseen(&package));
         let deadline = Instant::now() + asked_time(request.timeout_secs, TELL_TIMEOUT);
         let told = self.tell(head, deadline).await;
         answer.announced = told.anybody();

@@ -3,16 +3,24 @@
 //! Two entries with one number are a double signing, on whatever machine they were signed: a package whose publisher does so is frozen for
 //! everybody. The same key may publish from several machines, and a machine may lose its database. So before anything is
 //! signed, what others have seen of the log is looked at, and a log that went on elsewhere is fetched first. Where nobody can be
-//! asked, nothing is signed, unless no entry of the log can have left this machine. Of a key that other machines have too, peers that
-//! came by themselves, such as neighbours in the local network, may know less than those through whom this node joins: these are waited
-//! for.
+//! asked, nothing is signed, unless no entry of the log can have left this machine. Peers that
+//! came by themselves, such as neighbours in the local network, may know less than those through whom this node joins: `continued` says
+//! when these are waited for.
 
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::{failure::fail, node::Node, outbox::JOIN_PATIENCE, recover, resolve::Unread, two_chains::Ending};
+use super::{
+    continued::{Company, OwnLog, Verdict},
+    failure::fail,
+    node::Node,
+    outbox::JOIN_PATIENCE,
+    recover,
+    resolve::Unread,
+    two_chains::Ending,
+};
 use crate::{
     catalog::{self, Outcome, Refusal},
     code::Code,
@@ -132,8 +140,6 @@ impl Node {
         }
         // What a peer has of it may not be taken for the clock here, and is noted for those who are watched alone.
         let was_unwatched = self.network.ahead().watch(publisher.id());
-        // Who comes while the others are asked is asked next time.
-        let were_strangers = publisher.is_elsewhere() && self.is_among_strangers().await?;
         // Peers that were connected a moment ago may not have told how far it went.
         let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
         let here = {
@@ -172,8 +178,13 @@ impl Node {
             };
             return Ok(Standing::Unknown(Failure { retryable: true, ..here.unknown(&package, why) }));
         }
-        let may_be_elsewhere = publisher.is_elsewhere() || here.is_uncertain;
-        if may_be_elsewhere && (were_strangers || self.is_among_strangers().await?) {
+        let log = OwnLog {
+            may_be_elsewhere: publisher.is_elsewhere() || here.is_uncertain,
+            was_told: here.newest.is_some() && !here.is_unsent,
+        };
+        let company = self.company().await?;
+        let verdict = self.continued().judge(&package, log, company);
+        if verdict == Verdict::NotYet {
             return Ok(Standing::Unknown(Failure { retryable: true, ..among_strangers(&package) }));
         }
         let are_asked = are_read && asked.is_some();
@@ -201,18 +212,26 @@ impl Node {
             return unless_final(failure, &package);
         }
         if here.is_uncertain && are_asked {
+            let package = package.clone();
             self.with_store(move |store| store.write(|tx| recover::set_certain(tx, &package))).await?;
         }
+        self.continued().note(package, verdict);
         Ok(Standing::Known)
+    }
+
+    /// Whom this node is connected with, as far as it says how much can be believed.
+    async fn company(&self) -> Result<Company, Failure> {
+        let snapshot = self.network.snapshot().await.map_err(fail)?;
+        let is_cut_off = snapshot.peers.is_empty() && !self.config().entry_points().is_empty();
+        Ok(Company {
+            among_strangers: snapshot.among_strangers.or(is_cut_off.then_some(Duration::ZERO)),
+            is_shown: snapshot.is_shown,
+        })
     }
 
     /// Whether those through whom this node joins have not answered yet, who may know more than all that are connected.
     pub(super) async fn is_among_strangers(&self) -> Result<bool, Failure> {
-        let snapshot = self.network.snapshot().await.map_err(fail)?;
-        Ok(match snapshot.among_strangers {
-            Some(so_far) => so_far < JOIN_PATIENCE,
-            None => snapshot.peers.is_empty() && !self.config().entry_points().is_empty(),
-        })
+        Ok(self.company().await?.among_strangers.is_some_and(|so_far| so_far < JOIN_PATIENCE))
     }
 
     /// What was met of a package of ours that is ahead of the clock here, or was a moment ago, and that nobody has seen here since.

@@ -46,6 +46,7 @@ mod changes;
 mod clock;
 mod collect;
 mod confirm;
+mod continued;
 mod counts;
 mod dependencies;
 mod describe;

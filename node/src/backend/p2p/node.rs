@@ -26,7 +26,7 @@ use super::{
     P2PConfig, announce, audit, backfill, bookkeeping,
     clock::{Clock, clock_fault, clock_off},
     collect::{self, Collecting},
-    confirm,
+    confirm, continued,
     events::{self, Events},
     failure::fail,
     gone,
@@ -116,6 +116,8 @@ pub(super) struct Node {
     /// How far this node is on its first way into the network.
     pub(super) entering: tokio::sync::watch::Sender<Entering>,
     pub(super) started: Instant,
+    /// What is known of the logs that are continued here.
+    pub(super) continued: continued::Kept,
     clock: Mutex<Clock>,
     twin: Mutex<Twin>,
     /// The last look at a store that is over its limit.
@@ -189,6 +191,7 @@ impl Node {
             strangers: Mutex::default(),
             entering: tokio::sync::watch::Sender::new(Entering::Decided),
             started: Instant::now(),
+            continued: continued::Kept::default(),
             clock: Mutex::new(Clock::new(Timestamp::now())),
             twin: Mutex::default(),
             looked_at_limit: Mutex::new(None),

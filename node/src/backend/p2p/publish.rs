@@ -98,6 +98,7 @@ impl Node {
         progress.report("announcing", 0, None, "peers");
         let deadline = waits_until.max(Instant::now() + timeout.min(TELL_TIMEOUT));
         let package = head.package_id();
+        answer.warnings.extend(self.said_of_unseen(&package));
         let telling = async {
             if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await }
         };

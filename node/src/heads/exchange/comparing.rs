@@ -110,7 +110,12 @@ impl<P: Copy + Ord> Exchange<P> {
                 reader.state = State::Held(message);
                 self.go_on(peer, now);
             }
-            None => self.close(peer, ours.newer),
+            None => {
+                if reader.session.have.is_empty() && ours.newer.is_none() {
+                    self.outputs.push_back(Output::HasAll(peer));
+                }
+                self.close(peer, ours.newer);
+            }
         }
     }
 
@@ -246,6 +251,7 @@ impl<P: Copy + Ord> Exchange<P> {
             return;
         }
         if is_same(&answer) {
+            self.outputs.push_back(Output::HasAll(peer));
             self.change(&peer, |reader| reader.state = State::Taking);
             self.settle(peer, now);
         } else {

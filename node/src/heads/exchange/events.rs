@@ -47,8 +47,13 @@ pub enum Asked {
     Began(Position),
     /// It went on.
     WentOn,
-    /// This node's answer said that both have the same.
-    Same(Position),
+    /// This node's answer said that both have the same, up to the newest that the peer has.
+    Same {
+        /// Where the peer is in the order of its changes.
+        position: Position,
+        /// Whether nothing here is newer than that.
+        is_all: bool,
+    },
     /// What this node lacks: ids, what is newer, and whether that is all.
     Lacked(Vec<Id>, Option<Newer>, Rest),
     /// It reads this node by the order of its changes, and so does not begin to compare.
@@ -115,6 +120,8 @@ pub enum Output<P> {
     },
     /// Verify and write heads that a peer gave.
     Check(P, Ticket, Vec<ByteBuf>),
+    /// Note that a comparison has shown that a peer has all that is here.
+    HasAll(P),
     /// Charge a peer with something.
     Blame(P, Fault),
 }

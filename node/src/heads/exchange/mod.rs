@@ -214,6 +214,13 @@ impl<P: Copy + Ord> Exchange<P> {
         self.readers.values().filter(|reader| reader.outcome == Some(Outcome::InSync)).count()
     }
 
+    /// Whether a peer told what it has in its last round, and no other one goes on.
+    pub fn has_told(&self, peer: &P) -> bool {
+        self.readers.get(peer).is_some_and(|reader| {
+            !reader.is_waited_for() && reader.outcome.is_some_and(|outcome| !outcome.is_failure())
+        })
+    }
+
     /// How many of the others ended their last round with each outcome.
     pub fn failed(&self) -> BTreeMap<Outcome, usize> {
         let mut failed = BTreeMap::new();
@@ -297,8 +304,11 @@ impl<P: Copy + Ord> Exchange<P> {
                     *until = (now + GUEST_WAIT).min(ends);
                 }
             }
-            Asked::Same(position) if may_be_guest => {
+            Asked::Same { position, is_all } if may_be_guest => {
                 reader.session.position = Some(position);
+                if is_all {
+                    self.outputs.push_back(Output::HasAll(peer));
+                }
                 self.finish(peer, now);
             }
             Asked::Lacked(ids, newer, rest) if matches!(reader.state, State::Guest(_)) => {

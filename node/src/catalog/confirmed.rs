@@ -152,6 +152,22 @@ pub fn confirm(
     Ok(Confirming::Judged { verdict, pass_on })
 }
 
+/// Whether a confirmation is held, or would be from now on: something of its publisher is listed, and neither what was seen of its keys nor the
+/// one that is held speaks against it.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn counts(conn: &Connection, candidate: &VerifiedConfirmation) -> Result<bool, Error> {
+    let publisher = candidate.publisher();
+    if !is_listed(conn, publisher)? || against_seen(conn, candidate)?.is_some() {
+        return Ok(false);
+    }
+    let held = held(conn, publisher)?;
+    let held = held.and_then(|held| VerifiedConfirmation::verify_stored(&held.bytes).ok());
+    let verdict = confirmation::judge(candidate, held.as_ref());
+    Ok(verdict.is_kept() || verdict == Verdict::Known)
+}
+
 /// Notes for the heads of its publisher that a confirmation confirms when that was: what was confirmed longest ago gives way
 /// first.
 ///

@@ -41,8 +41,8 @@ mod words;
 pub(crate) use confirmed::SCHEMA as CONFIRMED_SCHEMA;
 pub use confirmed::lists as confirmed_lists;
 pub use confirmed::{
-    Confirming, Promises, confirm, date_heads, dated_head, dated_heads_of, discard_confirmation, heads_of,
-    held, promises,
+    Confirming, Promises, confirm, counts, date_heads, dated_head, dated_heads_of, discard_confirmation,
+    heads_of, held, promises,
 };
 pub(crate) use counts::SCHEMA as COUNTS_SCHEMA;
 pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Head, VerifiedConfirmation, confirmation::Digest, confirmation::Heads};
 use crate::{
+    identity::KeyLog,
     limits::{CLOCK_SKEW_MAX, CONFIRM_GRACE},
     time::Timestamp,
 };
@@ -28,7 +29,7 @@ pub struct Freshness {
 pub enum Word {
     /// That it is the newest.
     Confirmed,
-    /// Nothing: it was released after the last confirmation.
+    /// Nothing: it was released after the last confirmation, or signed again under later keys.
     Later,
     /// Nothing: no confirmation is known, or not what it confirms.
     Nothing,
@@ -55,7 +56,14 @@ impl Freshness {
         match held.confirms(digest, list) {
             Some(true) => Self { confirmed_at: said.as_of.max(said_at), word: Word::Confirmed, ..promised },
             Some(false) if said_at >= said.as_of => Self { word: Word::Later, ..promised },
-            Some(false) => Self { word: Word::Superseded, ..promised },
+            // A head that is signed again keeps the time of its entry, and the document of its new key says since when it can have been.
+            // A confirmation under earlier keys cannot speak of it.
+            Some(false) => match signed_again_at(head, held) {
+                Some(at) => {
+                    Self { confirmed_at: at.min(said.next_by).max(said_at), word: Word::Later, ..promised }
+                }
+                None => Self { word: Word::Superseded, ..promised },
+            },
             // It confirms something that is not here: its promise counts all the same.
             None => promised,
         }
@@ -81,6 +89,13 @@ impl Freshness {
     pub fn is_within(&self, max: Duration, now: Timestamp) -> bool {
         self.word != Word::Superseded && self.age(now) <= max
     }
+}
+
+/// When the key document was made under which a head is signed, where a confirmation was made under an earlier one of the same chain.
+fn signed_again_at(head: &Head, confirmation: &VerifiedConfirmation) -> Option<Timestamp> {
+    let (keys, before) = (KeyLog::verify(&head.keys).ok()?, confirmation.key_log());
+    let is_later = keys.current().n > before.current().n && keys.agrees_with(before);
+    is_later.then_some(keys.current().created)
 }
 
 #[cfg(test)]
@@ -145,6 +160,41 @@ mod tests {
                 None => assert!(freshness.is_overdue(NOW) && !freshness.is_within(Duration::MAX, NOW)),
             }
         }
+    }
+
+    #[test]
+    fn a_head_that_is_signed_again_under_later_keys_is_not_superseded_by_what_was_confirmed_before() {
+        let publisher = publisher(1);
+        let log = releases(&publisher, &["1.0.0"]);
+        let old = draft(&publisher, &log).sign(&publisher).unwrap();
+        let made = |by: &crate::identity::Publisher, head: &crate::release::VerifiedHead, as_of| {
+            Confirmation::make(by, &Heads::of([head]), None, as_of, DAY * 10).unwrap().0
+        };
+        let before = made(&publisher, &old, NOW.plus(DAY));
+        let rotated = |day: u32| {
+            publisher.rotated(crate::identity::SecretKey::from_bytes(&[9; 32]), NOW.plus(DAY * day)).unwrap()
+        };
+        let later = rotated(2);
+        let again = draft(&later, &log).sign(&later).unwrap();
+        let of = |head: &crate::release::VerifiedHead, by| {
+            let freshness = Freshness::of(head.head(), Digest::of(head.bytes()), Some(by), None);
+            (freshness.word, freshness.confirmed_at)
+        };
+        assert_eq!(of(&again, &before), (Word::Later, NOW.plus(DAY * 2)));
+        let ahead = rotated(400);
+        let ahead = draft(&ahead, &log).sign(&ahead).unwrap();
+        assert_eq!(of(&ahead, &before), (Word::Later, NOW.plus(DAY * 11)), "no fresher than was promised");
+        // Under the later keys a confirmation speaks of it, and of the one before.
+        let other = Head { description: "other".to_owned(), ..draft(&later, &log) }.sign(&later).unwrap();
+        let after = made(&later, &other, NOW.plus(DAY * 3));
+        for head in [&old, &again] {
+            assert_eq!(of(head, &after).0, Word::Superseded);
+        }
+        // A chain of keys that another one contradicts is not its continuation.
+        let forked =
+            publisher.rotated(crate::identity::SecretKey::from_bytes(&[8; 32]), NOW.plus(DAY)).unwrap();
+        let forked = made(&forked, &old, NOW.plus(DAY));
+        assert_eq!(of(&again, &forked).0, Word::Superseded);
     }
 
     #[test]

@@ -239,6 +239,8 @@ pub(super) fn held(
 struct Current {
     /// Those that are to be confirmed.
     heads: Vec<VerifiedHead>,
+    /// When each of them was listed here.
+    listed_at: Vec<Timestamp>,
     /// How many more are listed: what is frozen, and what its keys as they are now do not stand behind.
     left_out: usize,
 }
@@ -247,11 +249,12 @@ impl Current {
     fn of(store: &Store, keys: &KeyLog) -> Result<Self, store::Error> {
         store.read(|conn| {
             let mut current = Self::default();
-            for bytes in catalog::heads_of(conn, keys.publisher())? {
+            for (bytes, at) in catalog::dated_heads_of(conn, keys.publisher())? {
                 let Ok(head) = VerifiedHead::verify_stored(&bytes) else { continue };
                 let counts = head.key_log().agrees_with(keys) && fork::revoked_since(&head, keys).is_none();
                 if counts && !catalog::is_frozen(conn, &head.package_id())? {
                     current.heads.push(head);
+                    current.listed_at.push(at);
                 } else {
                     current.left_out += 1;
                 }
@@ -268,10 +271,12 @@ impl Current {
     fn lacks(&self, said: &VerifiedConfirmation, list: &Heads) -> bool {
         let (as_of, n) = (said.confirmation().as_of, said.key_log().current().n);
         let (mut confirmed, mut replaced) = (0, self.left_out);
-        for head in &self.heads {
+        for (head, listed_at) in self.heads.iter().zip(&self.listed_at) {
             let (is_resigned, is_first) = (head.seen().key_n > n, head.head().sequence.get() == 0);
             match list.holds(Digest::of(head.bytes())) {
                 true => confirmed += 1,
+                // A package that came since then: it stands for nothing that was confirmed.
+                false if *listed_at > as_of && is_first && !is_resigned => {}
                 // Its publisher has a later one, unless the keys alone are later.
                 false if head.head().released_at < as_of && !is_resigned => return true,
                 false => replaced += usize::from(is_resigned || !is_first),
@@ -416,9 +421,12 @@ mod tests {
         let both = [&web, &cli];
         let new = named(&old, "web", &["1.0.0", "1.1.0"], 2);
         let another = named(&old, "another", &first, 2);
+        let late = named(&old, "late", &first, 0);
         let rotated = old.rotated(SecretKey::from_bytes(&[9; 32]), NOW).unwrap();
         let resigned = named(&rotated, "web", &first, 0);
         for (what, confirmed, here, expected) in [
+            ("a new package of another machine came late", &both[..], vec![&web, &cli, &late], false),
+            ("one came late, and one did not", &both, vec![&web, &late], true),
             ("nothing came", &both[..], vec![], true),
             ("part of it came", &both, vec![&web], true),
             ("all of it came", &both, vec![&web, &cli], false),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{confirm, node::Node, offer::entries_here, sources::Looking};
@@ -15,7 +16,7 @@ use crate::{
     network::Answers,
     package::PackageId,
     release::{
-        Freshness, Head, Kind, VerifiedHead,
+        Freshness, Head, Kind, VerifiedConfirmation, VerifiedHead,
         choice::{Choice, compare},
         confirmation::{Digest, LIST_BYTES_MAX},
         freshness::Word,
@@ -27,6 +28,8 @@ use crate::{
 
 /// How long others are asked for something newer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+/// Confirmations of one publisher that are taken at once, of all that others have: those of the latest keys.
+const CONFIRMATIONS_TAKEN: usize = 4;
 /// Entries of a log that are looked through for the time of a version that is listed.
 const ENTRIES_LISTED: usize = 64;
 
@@ -115,14 +118,7 @@ impl Node {
                 Vec::new()
             }
         };
-        // What was seen of its keys says which of them count.
-        for confirmation in confirmations {
-            let root = confirmation.confirmation().root;
-            if let Some(root) = root {
-                self.fetch_list(root, deadline.min(Instant::now() + ASK_TIMEOUT)).await;
-            }
-            self.with_store(move |store| sync::confirm(store, Door::Answer, &confirmation).map(drop)).await?;
-        }
+        self.take_confirmations(confirmations, deadline.min(Instant::now() + ASK_TIMEOUT)).await?;
         let heard = match &found {
             // What this node holds for others itself says nothing of newer ones.
             Ok(Some((_, answers))) => answers.peers > 0,
@@ -185,6 +181,36 @@ impl Node {
     pub(super) async fn freshness(&self, head: &VerifiedHead) -> Result<Freshness, Failure> {
         let (head, bytes) = (head.head().clone(), head.bytes().to_vec());
         self.with_store(move |store| freshness_here(store, &head, &bytes)).await
+    }
+
+    /// Keeps what counts of the confirmations of a publisher. What was seen of its keys says which do, and only of these few is a list
+    /// fetched: anybody who ever had a key of the publisher can make as many as they like.
+    async fn take_confirmations(
+        &self,
+        confirmations: Vec<VerifiedConfirmation>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let counting = self.with_store(move |store| {
+            store.read(|conn| {
+                let mut counting = Vec::new();
+                for confirmation in confirmations {
+                    if catalog::counts(conn, &confirmation)? {
+                        counting.push(confirmation);
+                    }
+                }
+                Ok(counting)
+            })
+        });
+        let mut counting = counting.await?;
+        let place = |it: &VerifiedConfirmation| (it.key_log().current().n, it.confirmation().number);
+        counting.sort_by_key(|it| std::cmp::Reverse(place(it)));
+        counting.truncate(CONFIRMATIONS_TAKEN);
+        let roots = counting.iter().filter_map(|it| it.confirmation().root);
+        join_all(roots.map(|root| self.fetch_list(root, deadline))).await;
+        self.with_store(move |store| {
+            counting.iter().try_for_each(|it| sync::confirm(store, Door::Answer, it).map(drop))
+        })
+        .await
     }
 
     /// Brings the list of heads here that a confirmation names.

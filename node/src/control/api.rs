@@ -329,6 +329,12 @@ pub struct ListedPackage {
     /// What to use in place of the package, where its publisher says that it should no longer be used.
     #[serde(default)]
     pub deprecated: Option<String>,
+    /// Its publisher signed two states for one place of its log, and has not resolved that.
+    #[serde(default)]
+    pub frozen: bool,
+    /// Its content was withdrawn when its publisher resolved such a thing: it counts no more.
+    #[serde(default)]
+    pub withdrawn: bool,
     /// It was installed, and its folder is not there any more.
     #[serde(default)]
     pub gone: bool,
@@ -382,6 +388,9 @@ pub struct Verified {
     /// In what `gpack.lock` does not match `gpack.toml`, where something differs in the folders too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub misfits: Vec<String>,
+    /// What is said of it beside that, such as that its package is frozen: one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What differs: one line each, `changed: a.txt`, `missing: b.txt`, `extra: c.txt`, `mode: d.sh`.
     pub differences: Vec<String>,
     /// The public key that signed, in hex.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    KeyLog, Publisher, documents,
+    KeyLog, Publisher, PublisherId, documents,
     key_file::{self, Error, Flaw},
     publisher::{mark_adopted, path},
 };
@@ -48,32 +48,35 @@ impl Replaced {
         })
     }
 
-    /// Remembers it beside the key called `name` in the folder of keys `dir`.
+    /// Remembers it beside the key of a publisher that is called `name` in the folder of keys `dir`.
     ///
     /// # Errors
     /// Whatever keeps the file from being written.
-    pub fn note(&self, dir: &Path, name: &str) -> Result<(), Error> {
+    pub fn note(&self, dir: &Path, name: &str, publisher: PublisherId) -> Result<(), Error> {
         let file = path(dir, name)?.with_extension(ENDING);
         let recovery = if self.has_recovery { " recovery" } else { "" };
         let same = if self.keeps_key { " same-key" } else { "" };
-        let line = format!("{} {} {}{recovery}{same}\n", self.n, self.document, self.created.as_secs());
+        let created = self.created.as_secs();
+        let line = format!("{} {} {created} {publisher}{recovery}{same}\n", self.n, self.document);
         if fs::read_to_string(&file).is_ok_and(|there| there == line) {
             return Ok(());
         }
         fs::write(&file, line).map_err(|source| Error::Write { path: file, source })
     }
 
-    /// What is remembered of the key called `name`, unless its chain has that document by now.
+    /// What is remembered of the key called `name`, unless its chain has that document by now. What is of another publisher, whose key
+    /// was called so before, says nothing.
     pub fn of(dir: &Path, name: &str, keys: &KeyLog) -> Option<Self> {
         let text = fs::read_to_string(path(dir, name).ok()?.with_extension(ENDING)).ok()?;
         let mut words = text.split_whitespace();
         let n = words.next()?.parse().ok()?;
         let document = words.next()?.parse().ok()?;
         let created = Timestamp::from_secs(words.next()?.parse().ok()?);
+        let publisher: PublisherId = words.next()?.parse().ok()?;
         let rest: Vec<&str> = words.collect();
         let (has_recovery, keeps_key) = (rest.contains(&"recovery"), rest.contains(&"same-key"));
         let noted = Self { n, document, created, has_recovery, keeps_key };
-        (keys.fingerprint(n) != Some(document)).then_some(noted)
+        (publisher == keys.publisher() && keys.fingerprint(n) != Some(document)).then_some(noted)
     }
 
     /// The same as an error, with the way to mend it.
@@ -171,15 +174,21 @@ mod tests {
         let (second, fork) = (next(&first, 2), next(&first, 8));
         first.store(&dir, "me").unwrap();
         let replaced = Replaced::find(first.key_log(), second.key_log()).unwrap();
-        replaced.note(&dir, "me").unwrap();
+        replaced.note(&dir, "me", first.id()).unwrap();
         assert_eq!(Replaced::of(&dir, "me", first.key_log()), Some(replaced));
         assert!(replaced.error("me").to_string().contains("key document 1"));
         assert!(replaced.error("me").hint().contains("key import me <file>"));
         assert_eq!(Replaced::of(&dir, "me", second.key_log()), None);
+        let other = Publisher::from_secret([7; 32], THEN);
+        assert_eq!(
+            Replaced::of(&dir, "me", other.key_log()),
+            None,
+            "a new key took the name of the lost one"
+        );
         // Of other keys than its own it is said otherwise: nobody needs to have stolen anything.
         let named = crate::identity::ConfirmKey::make(&first, &[], THEN).unwrap().1;
         let amended = Replaced::find(first.key_log(), named.key_log()).unwrap();
-        amended.note(&dir, "me").unwrap();
+        amended.note(&dir, "me", first.id()).unwrap();
         assert_eq!(Replaced::of(&dir, "me", first.key_log()), Some(amended));
         let said = amended.error("me");
         assert!(said.to_string().contains("is the same as before") && said.hint().contains("key import me"));

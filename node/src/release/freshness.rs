@@ -35,6 +35,8 @@ pub enum Word {
     Nothing,
     /// That another one is, which this node has not got.
     Superseded,
+    /// Nothing that counts: its publisher signed two states for one place, and only a resolution says which one is the newest.
+    Contested,
 }
 
 impl Freshness {
@@ -69,12 +71,17 @@ impl Freshness {
         }
     }
 
+    /// The same of a package that is frozen, as long as it is.
+    pub fn contested(self) -> Self {
+        Self { confirmed_at: self.released_at, next_by: None, word: Word::Contested, ..self }
+    }
+
     /// Whether its publisher should have said more by now.
     ///
     /// A release is a word of its publisher too: where no confirmation is known, it is overdue a day later.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         match (self.word, self.next_by) {
-            (Word::Superseded, _) => true,
+            (Word::Superseded | Word::Contested, _) => true,
             (_, Some(next_by)) => now > next_by.plus(CLOCK_SKEW_MAX),
             (_, None) => now > self.confirmed_at.plus(CONFIRM_GRACE),
         }
@@ -87,7 +94,7 @@ impl Freshness {
 
     /// Whether it was confirmed within `max`, and nothing newer is known to exist.
     pub fn is_within(&self, max: Duration, now: Timestamp) -> bool {
-        self.word != Word::Superseded && self.age(now) <= max
+        !matches!(self.word, Word::Superseded | Word::Contested) && self.age(now) <= max
     }
 }
 

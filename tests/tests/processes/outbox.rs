@@ -210,7 +210,6 @@ fn a_folder_from_a_backup_signs_nothing_on_the_word_of_a_peer_that_knows_nothing
     knows(&third, &["1.0.0"]);
     author.stop();
     let backup = Home::new();
-    fs::remove_dir_all(backup.state()).unwrap();
     let copied = Command::new("cp").arg("-r").arg(author.state()).arg(backup.state()).status().unwrap();
     assert!(copied.success());
     author.start_again(&[&third]);

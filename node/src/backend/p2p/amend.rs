@@ -8,7 +8,7 @@ use semver::Version;
 use tokio::time::Instant;
 
 use super::{
-    changes,
+    changes, disputed,
     failure::fail,
     history::{Standing, Thoroughness, append, held_log},
     node::{Node, asked_time},
@@ -223,7 +223,13 @@ fn taken_back_in(store: &Store, package: &PackageId, version: &Version) -> Resul
                 .and_then(|head| log_here(store, &head))
                 .is_some_and(|log| log.versions().get(version).is_some_and(|state| state.yanked.is_some()))
     };
-    Ok(TakenBack { yanked, deprecated: head.deprecated.clone(), ..TakenBack::default() })
+    let frozen = store.read(|conn| Ok(catalog::is_frozen(conn, package)?))?;
+    Ok(TakenBack {
+        yanked,
+        deprecated: head.deprecated.clone(),
+        frozen: frozen.then(|| format!("{package}: {}", disputed::FROZEN)),
+        ..TakenBack::default()
+    })
 }
 
 /// The entry that a request asks for.

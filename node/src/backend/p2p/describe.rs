@@ -41,7 +41,7 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
     if let Some(message) = &head.deprecated {
         notes.push(deprecated(message));
     }
-    if head.latest.is_none() && !head.yanked.is_empty() {
+    if head.latest.is_none() && !head.yanked.is_empty() && !frozen {
         notes.push("all its versions were yanked by its publisher".to_owned());
     }
     let latest = head.latest.as_ref();
@@ -85,9 +85,14 @@ pub(super) fn with_providers(
 ) -> PackageInfo {
     let score = |peer: &PeerId| scores.get(peer).copied().unwrap_or(Score::NEW);
     let able: Vec<&PeerId> = providers.iter().filter(|peer| score(peer) >= least).collect();
+    let mut head = listed.head.clone();
+    if frozen {
+        // What it names as the latest is contested.
+        head.latest = None;
+    }
     PackageInfo {
         providers: able.iter().map(|peer| peer.to_string()).collect(),
         reputation: able.iter().map(|peer| score(peer)).max().unwrap_or(Score::NEW).get(),
-        ..with_keys(package_info(&listed.head, frozen), listed.disputed)
+        ..with_keys(package_info(&head, frozen), listed.disputed)
     }
 }

@@ -47,12 +47,12 @@ impl Node {
         let freshness = self.freshness(&head).await?;
         let told = fresh::told(&freshness, None, self.now());
         let place = self.place_of(&head, &release, &mut notes).await;
+        let frozen = self.dispute(&package).await?.is_some();
         let newest = head.head().latest.as_ref().filter(|latest| latest.version != release.version);
-        let freshness = match newest {
+        let freshness = match newest.filter(|_| !frozen) {
             Some(newest) => format!("version {} is newer: {}", newest.version, told.freshness),
             None => told.freshness,
         };
-        let frozen = self.dispute(&package).await?.is_some();
         let publisher = package.publisher;
         let keys_disputed = self.offload_store(move |store| two_chains::are_two(store, &publisher)).await?;
         if keys_disputed {

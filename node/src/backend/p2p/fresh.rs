@@ -1,6 +1,6 @@
 //! How fresh the newest known state of a package is, and who else knows no newer one.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -66,7 +66,9 @@ impl Newest {
 
     /// The one warning of a state that nobody confirmed in time.
     pub(super) fn warning(&self, now: Timestamp) -> Option<String> {
-        self.freshness.is_overdue(now).then(|| sentence(&self.freshness, self.answers, now))
+        // Of what is frozen it is said already.
+        let is_told = self.freshness.word != Word::Contested && self.freshness.is_overdue(now);
+        is_told.then(|| sentence(&self.freshness, self.answers, now))
     }
 
     /// Refuses what is staler than was demanded.
@@ -81,7 +83,15 @@ impl Newest {
                 self.head.package_id(),
                 sentence(&self.freshness, self.answers, now)
             ),
-            "Connect to more peers and try again, name a version (name@1.2.3), or demand less: a longer --fresh DURATION or install.max_age.",
+            match self.freshness.word {
+                Word::Contested => {
+                    "Wait until its publisher has resolved it, or name a version from before (name@1.2.3)."
+                }
+                _ => {
+                    "Connect to more peers and try again, name a version (name@1.2.3), or demand less: a longer --fresh DURATION or \
+                     install.max_age."
+                }
+            },
         ))
     }
 }
@@ -225,8 +235,17 @@ impl Node {
     }
 }
 
+/// When the versions of packages were released, each by one walk along its log.
+#[derive(Default)]
+pub(super) struct Released(BTreeMap<PackageId, BTreeMap<String, Timestamp>>);
+
 /// What is told of how fresh the newest known state of a package is, which is named with a version; nothing where none is known.
-pub(super) fn of_listed(store: &Store, id: &str, now: Timestamp) -> Result<api::Freshness, store::Error> {
+pub(super) fn of_listed(
+    store: &Store,
+    id: &str,
+    Released(released): &mut Released,
+    now: Timestamp,
+) -> Result<api::Freshness, store::Error> {
     let Some((package, version)) = id
         .rsplit_once('@')
         .and_then(|(package, version)| Some((package.parse::<PackageId>().ok()?, version)))
@@ -236,32 +255,37 @@ pub(super) fn of_listed(store: &Store, id: &str, now: Timestamp) -> Result<api::
     let Some(listed) = store.read(|conn| Ok(catalog::get(conn, &package)?))? else {
         return Ok(api::Freshness::default());
     };
-    let released_at =
-        released_here(store, &listed.bytes, version).map(|at| at.to_string()).unwrap_or_default();
+    let of_package = released.entry(package).or_insert_with(|| released_here(store, &listed.bytes));
+    let released_at = of_package.get(version).map(Timestamp::to_string).unwrap_or_default();
     Ok(api::Freshness {
         released_at,
         ..told(&freshness_here(store, &listed.head, &listed.bytes)?, None, now)
     })
 }
 
-/// When a version was released, as far as that is known here: the newest entries of the log are looked through.
-fn released_here(store: &Store, head: &[u8], version: &str) -> Option<Timestamp> {
-    let head = VerifiedHead::verify_stored(head).ok()?;
-    if head.head().latest.as_ref().is_some_and(|latest| latest.version.to_string() == version) {
-        return Some(head.head().release_time());
-    }
+/// When the versions of a package were released, as far as that is known here: the newest entries of the log are looked through.
+fn released_here(store: &Store, head: &[u8]) -> BTreeMap<String, Timestamp> {
+    let Ok(head) = VerifiedHead::verify_stored(head) else { return BTreeMap::new() };
     let entries = entries_here(store, &head).map_while(Result::ok).take(ENTRIES_LISTED);
-    let mut released = entries.filter(|signed| {
-        matches!(&signed.entry().kind, Kind::Release(release) if release.version.to_string() == version)
+    let released = entries.filter_map(|signed| match &signed.entry().kind {
+        Kind::Release(release) => Some((release.version.to_string(), signed.entry().created)),
+        _ => None,
     });
-    released.next().map(|signed| signed.entry().created)
+    let latest = head.head().latest.as_ref();
+    let latest = latest.map(|latest| (latest.version.to_string(), head.head().release_time()));
+    released.chain(latest).collect()
 }
 
 /// How fresh a head is as far as the store knows.
 pub(super) fn freshness_here(store: &Store, head: &Head, bytes: &[u8]) -> Result<Freshness, store::Error> {
     let held = confirm::held(store, head.publisher)?;
     let (confirmation, list) = held.as_ref().map_or((None, None), |(said, list)| (Some(said), list.as_ref()));
-    Ok(Freshness::of(head, Digest::of(bytes), confirmation, list))
+    let freshness = Freshness::of(head, Digest::of(bytes), confirmation, list);
+    let package = PackageId { publisher: head.publisher, name: head.name.clone() };
+    Ok(match store.read(|conn| Ok(catalog::is_frozen(conn, &package)?))? {
+        true => freshness.contested(),
+        false => freshness,
+    })
 }
 
 /// What is told of how fresh something is.
@@ -291,6 +315,10 @@ fn sentence(freshness: &Freshness, answers: Option<Answers>, now: Timestamp) -> 
     let (date, ago) = (date(since), span(freshness.age(now)));
     match freshness.word {
         Word::Superseded => "its publisher confirmed another state, which this node has not got".to_owned(),
+        Word::Contested => {
+            "its publisher signed two different states, and which of them is the newest is not known"
+                .to_owned()
+        }
         Word::Nothing if freshness.is_overdue(now) => {
             format!("never confirmed since it was signed on {date}, {ago}{newest}")
         }
@@ -360,6 +388,11 @@ mod tests {
                 "never confirmed since it was signed on 11 December 2025, 400 days",
             ),
             (
+                ago(DAY, Word::Confirmed, Some(DAY)).contested(),
+                many,
+                "its publisher signed two different states, and which of them is the newest is not known",
+            ),
+            (
                 ago(DAY, Word::Superseded, Some(DAY)),
                 many,
                 "its publisher confirmed another state, which this node has not got",
@@ -391,6 +424,9 @@ mod tests {
             (&late, promised, false),
             (&late, within(7), true),
             (&superseded, within(7), false),
+            (&kept.contested(), Demand::default(), true),
+            (&kept.contested(), promised, false),
+            (&kept.contested(), within(7), false),
         ] {
             assert_eq!(demand.is_met(freshness, NOW), met, "{freshness:?} {demand:?}");
         }

@@ -111,13 +111,23 @@ impl Node {
         let is_open = reference.version.is_none() && demand == Demand::default();
         if request.dry_run {
             let place = (target.as_path(), manner);
-            let seen = match self.foreseen_of(&head, &chosen.release, place, deadline).await {
-                Err(failure) if is_open && failure.code == Code::NoProviders => {
+            let mut seen = self.foreseen_of(&head, &chosen.release, place, deadline).await;
+            if let Err(failure) = &seen
+                && is_open
+                && failure.code == Code::NoProviders
+            {
+                let failure = failure.clone();
+                for _ in 0..OLDER_BROUGHT_MAX {
                     chosen = self.chosen_before(&head, chosen, &which, &failure).await?;
-                    self.foreseen_of(&head, &chosen.release, place, deadline).await.map_err(|_| failure)?
+                    seen = self.foreseen_of(&head, &chosen.release, place, deadline).await;
+                    let is_missing = matches!(&seen, Err(other) if other.code == Code::NoProviders);
+                    if !is_missing || Instant::now() >= deadline {
+                        break;
+                    }
                 }
-                seen => seen?,
-            };
+                seen = seen.map_err(|_| failure);
+            }
+            let seen = seen?;
             let warnings = chosen.warnings.into_iter().chain(stale).chain(of_keys).collect();
             return Ok(Installed { warnings, freshness, newer_announced: chosen.is_of_part, ..seen });
         }

@@ -131,7 +131,7 @@ fn told(publisher: PublisherId, known: Vec<KeyLog>, has_asked: bool) -> Result<K
         return Err(Failure::new(
             Code::NotFound,
             format!("No key document of publisher {publisher} is known."),
-            "They come with any package of the publisher: connect to a peer that has one, and name the package.",
+            "They come with any package of the publisher, from a peer that has one. Where no node runs: ggen marketplace p2p start --daemon",
         ));
     }
     Ok(KeyDocuments { publisher: publisher.to_string(), chains, has_asked })

@@ -89,7 +89,6 @@ impl Node {
     /// for.
     pub(super) async fn resolve_branches(&self, request: ResolveRequest) -> Result<Resolved, Failure> {
         let deadline = Instant::now() + asked_time(request.timeout_secs, TELL_TIMEOUT);
-        let _turn = self.publishing.lock().await;
         let reference = self.meant(&request.package).await?.reference;
         // A publisher that is named says which key is meant.
         let publisher = match (&request.key, reference.publisher) {
@@ -103,6 +102,8 @@ impl Node {
         let package = PackageId { publisher: publisher.id(), name: reference.name };
         // Another machine with the key may have ended it already.
         let unheard = self.unheard(&publisher, &package).await?;
+        // Others are asked before: that may take its time, and keeps nobody from publishing.
+        let _turn = self.publishing.lock().await;
         let proofs = match self.dispute(&package).await? {
             Some(proofs) => proofs,
             None if self.is_withheld(&package).await? => Vec::new(),

@@ -112,14 +112,13 @@ impl Keys {
         name: Option<&str>,
         published: &BTreeSet<PublisherId>,
     ) -> Result<Option<Publisher>, Failure> {
-        let is_made = match self {
-            Self::Given(_) => false,
-            Self::Folder(folder) => {
-                let names = Publisher::list(folder).map_err(fail)?;
-                names.is_empty() && published.is_empty() && name.is_none_or(|name| name == DEFAULT_KEY)
-            }
-        };
-        if is_made { Ok(None) } else { self.publisher(name, published).map(Some) }
+        if let Self::Folder(folder) = self
+            && self.is_to_be_made(folder, name)?
+        {
+            self.refuse_lost(folder, published)?;
+            return Ok(None);
+        }
+        self.publisher(name, published).map(Some)
     }
 
     /// Makes the key of the first publication, and says where; nothing where there is a key already.

@@ -124,7 +124,7 @@ impl Keys {
         let Self::Folder(folder) = self else { return Ok(DEFAULT_KEY.to_owned()) };
         for name in Publisher::list(folder).map_err(fail)? {
             if Publisher::load(folder, &name).is_ok_and(|there| there.id() == publisher) {
-                by.note(folder, &name).map_err(fail)?;
+                by.note(folder, &name, publisher).map_err(fail)?;
                 return Ok(name);
             }
         }
@@ -138,6 +138,27 @@ impl Keys {
             Self::Folder(folder) => {
                 Ok(ConfirmKey::all(folder).map_err(fail)?.into_iter().map(|(_, key)| key).collect())
             }
+        }
+    }
+
+    /// Whether the key is made first that signs.
+    pub(super) fn is_to_be_made(&self, folder: &Path, name: Option<&str>) -> Result<bool, Failure> {
+        let names = Publisher::list(folder).map_err(fail)?;
+        let is_default = name.map_or(names.is_empty(), |name| name == DEFAULT_KEY);
+        Ok(is_default && !names.iter().any(|it| it == DEFAULT_KEY))
+    }
+
+    /// Refuses to make a key where one is lost that published before, and is not forgotten.
+    pub(super) fn refuse_lost(
+        &self,
+        folder: &Path,
+        published: &BTreeSet<PublisherId>,
+    ) -> Result<(), Failure> {
+        let mut here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
+        here.append(&mut Publisher::forgotten(folder).map_err(fail)?);
+        match published.difference(&here).next() {
+            Some(lost) => Err(fail(lost_key(folder, lost))),
+            None => Ok(()),
         }
     }
 
@@ -168,11 +189,7 @@ impl Keys {
                         "Name the one to sign with: --key <name>",
                     )),
                     _ if !names.iter().any(|it| it == DEFAULT_KEY) => {
-                        let mut here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
-                        here.append(&mut Publisher::forgotten(folder).map_err(fail)?);
-                        if let Some(lost) = published.difference(&here).next() {
-                            return Err(fail(lost_key(folder, lost)));
-                        }
+                        self.refuse_lost(folder, published)?;
                         // The first publication makes the key.
                         Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail)
                     }
@@ -199,10 +216,29 @@ pub(super) fn refuse_second_package(
 ) -> Result<(), Failure> {
     let (Keys::Folder(folder), None) = (keys, key) else { return Ok(()) };
     let names = Publisher::list(folder).map_err(fail)?;
+    let published = published_packages(store).map_err(fail)?;
+    let forgotten = Publisher::forgotten(folder).map_err(fail)?;
+    let here: BTreeSet<PublisherId> = keys.all()?.iter().map(Publisher::id).collect();
+    let of_forgotten = published.iter().filter(|it| it.name == *name && forgotten.contains(&it.publisher));
+    let is_own = here.iter().any(|id| published.contains(&PackageId { publisher: *id, name: name.clone() }));
+    if let (false, Some(package)) = (is_own, of_forgotten.clone().find(|it| !here.contains(&it.publisher))) {
+        return Err(Failure::new(
+            Code::Ambiguous,
+            format!(
+                "{name} was published here by {}, whose key is gone. Nothing was published: it would be a second package, which those who \
+                 use the first one never get.",
+                package.publisher
+            ),
+            format!(
+                "Bring the key back from a copy: ggen marketplace p2p key import <NAME> <FILE>\nTo begin a second package of the same name: \
+                 --key {}",
+                names.first().map_or(DEFAULT_KEY, String::as_str)
+            ),
+        ));
+    }
     if names.len() < 2 || !names.iter().any(|it| it == DEFAULT_KEY) {
         return Ok(());
     }
-    let published = published_packages(store).map_err(fail)?;
     let has_published = |key: &&String| {
         Publisher::load(folder, key)
             .is_ok_and(|it| published.contains(&PackageId { publisher: it.id(), name: name.clone() }))
@@ -278,6 +314,31 @@ mod tests {
         assert!(matches!(said.as_slice(), [it] if it.contains("publish --key work")), "{said:?}");
         published(&store, &default, &package(source.path(), "1.0.0")).unwrap();
         refused(None).unwrap();
+    }
+
+    #[test]
+    fn a_package_of_a_key_that_was_forgotten_is_begun_a_second_time_only_where_the_key_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(super::super::KEYS_FOLDER);
+        let gone = Publisher::create(&folder, DEFAULT_KEY, Timestamp::now()).unwrap();
+        let (keys, store) = (Keys::Folder(folder.clone()), Store::in_memory().unwrap());
+        let (name, other): (PackageName, PackageName) = ("pack".parse().unwrap(), "other".parse().unwrap());
+        let source = tempfile::tempdir().unwrap();
+        published(&store, &gone, &package(source.path(), "1.0.0")).unwrap();
+        refuse_second_package(&keys, &store, &name, None).unwrap();
+        std::fs::remove_file(folder.join("publishers/default.key")).unwrap();
+        Publisher::forget(&folder, &gone.id()).unwrap();
+        let failure = refuse_second_package(&keys, &store, &name, None).unwrap_err();
+        assert!(failure.code == Code::Ambiguous && failure.hint.contains("--key default"), "{failure:?}");
+        for (name, key) in [(&other, None), (&name, Some(DEFAULT_KEY))] {
+            refuse_second_package(&keys, &store, name, key).unwrap();
+        }
+        let before = published_before(&store).unwrap();
+        let made = keys.make_missing(Some(DEFAULT_KEY), &before).unwrap();
+        assert!(made.is_some_and(|path| path.ends_with("default.key")), "it is told that a key was made");
+        assert_eq!(keys.make_missing(Some(DEFAULT_KEY), &before).unwrap(), None);
+        published(&store, &keys.every().unwrap()[0], &package(source.path(), "1.0.0")).unwrap();
+        refuse_second_package(&keys, &store, &name, None).unwrap();
     }
 
     #[test]

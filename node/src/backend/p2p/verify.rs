@@ -252,6 +252,7 @@ fn verify_one(
 ) -> Result<Verified, Failure> {
     let (installed, unfinished) = as_it_stands(store, installed, notes);
     let verified = Verified {
+        notes: withdrawn::frozen_in(store, &installed.package, None)?.into_iter().collect(),
         id: id(&installed),
         path: installed.path.display().to_string(),
         cid: installed.root.to_string(),
@@ -271,7 +272,8 @@ fn verify_one(
     let (manifest, head) = manifest_of_installed(store, &installed)?;
     let (signed_by, key_path) = signed_by(store, &installed.manifest, head.key_log())?;
     let report = check::check(&manifest, &installed.path).map_err(fail)?;
-    let withdrawn = withdrawn::is_withdrawn(store, &installed)?;
+    let withdrawn =
+        withdrawn::is_withdrawn(store, &installed.package, &installed.version, installed.manifest)?;
     let mut differences: Vec<String> = report.differences.iter().map(ToString::to_string).collect();
     if withdrawn {
         differences.insert(0, WITHDRAWN.to_owned());
@@ -345,6 +347,17 @@ pub(super) fn list_in(store: &Store, now: Timestamp, is_running: bool) -> Result
             Ok((published, queued, installed::list_all(conn)?, changes::list_all(conn)?))
         })
         .map_err(fail)?;
+    let counts = |package: &PackageId, version: &Version, manifest| {
+        withdrawn::is_withdrawn(store, package, version, manifest).map(|withdrawn| !withdrawn)
+    };
+    let mut withdrawn_roots = BTreeSet::new();
+    let contents = published.iter().map(|row| (&row.package, &row.version, row.manifest, row.root));
+    let installed_ones = installed.iter().map(|row| (&row.package, &row.version, row.manifest, row.root));
+    for (package, version, manifest, root) in contents.chain(installed_ones) {
+        if !counts(package, version, manifest)? {
+            withdrawn_roots.insert((format!("{package}@{version}"), root.to_string()));
+        }
+    }
     let published = published.into_iter().map(|row| ListedPackage {
         kind: "published".to_owned(),
         path: row.path.display().to_string(),
@@ -373,15 +386,18 @@ pub(super) fn list_in(store: &Store, now: Timestamp, is_running: bool) -> Result
         ..listed(&row.package, &row.version, row.root)
     });
     let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();
+    let mut released = fresh::Released::default();
     for row in &mut packages {
         if row.kind == "installed" && !row.interrupted {
             row.out_of_sight = place::is_out_of_sight(store, Path::new(&row.path))?;
             row.gone &= !row.out_of_sight;
         }
-        row.freshness = fresh::of_listed(store, &row.id, now).map_err(fail)?;
+        row.freshness = fresh::of_listed(store, &row.id, &mut released, now).map_err(fail)?;
         let taken_back = taken_back(store, &row.id).map_err(fail)?;
         row.yanked = taken_back.yanked;
         row.deprecated = taken_back.deprecated;
+        row.frozen = taken_back.frozen.is_some();
+        row.withdrawn = withdrawn_roots.contains(&(row.id.clone(), row.cid.clone()));
     }
     let described =
         if is_running { super::changes::described_while_running } else { super::changes::described };

@@ -3,17 +3,19 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
+use semver::Version;
 use tokio::time::timeout;
 
 use super::{disputed, failure::fail, node::Node, offer::log_here};
 use crate::{
     catalog,
+    content::ContentId,
     control::api::Failure,
     limits::PROJECT_FETCHES_MAX,
     package::PackageId,
     project::{Lock, Locked},
     release::{Log, VerifiedHead, Withdrawn},
-    store::{Store, installed},
+    store::Store,
 };
 
 /// How long the logs of packages may take that were signed twice, and are not here as that ended: all of them together.
@@ -89,10 +91,15 @@ fn resolved_log(store: &Store, package: &PackageId) -> Result<Option<(VerifiedHe
     Ok(head.and_then(|head| log_here(store, &head).map(|log| (head, log))))
 }
 
-/// Whether what is installed counts no more.
-pub(super) fn is_withdrawn(store: &Store, installed: &installed::Installed) -> Result<bool, Failure> {
-    let log = resolved_log(store, &installed.package)?;
-    let content = Withdrawn { version: installed.version.clone(), manifest: installed.manifest };
+/// Whether what is installed or was published counts no more.
+pub(super) fn is_withdrawn(
+    store: &Store,
+    package: &PackageId,
+    version: &Version,
+    manifest: ContentId,
+) -> Result<bool, Failure> {
+    let log = resolved_log(store, package)?;
+    let content = Withdrawn { version: version.clone(), manifest };
     Ok(log.is_some_and(|(_, log)| log.has_withdrawn(&content, None)))
 }
 

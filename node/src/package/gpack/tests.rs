@@ -258,7 +258,8 @@ fn keys_that_are_not_known_cost_little_more_than_their_values() {
         as [&dyn Fn() -> bool; 2]
     {
         let took = timed(parse);
-        assert!(took < alone * 3, "{took:?}, and {alone:?} to read it");
+        // Where each were compared with each, it would take thousands of times as long. A busy machine makes it several times.
+        assert!(took < alone * 30, "{took:?}, and {alone:?} to read it");
     }
 }
 

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 4;
 #[command(
     long_about = "Fetch packages from their providers, verify them, and write each into a folder.\n\n\
         Every block is checked against the signed manifest as it arrives. An interrupted installation continues where it stopped. \
-        A bare name is taken only if one publisher has it.\n\n\
+        A bare name is taken only if one publisher has it, if it is pinned, or if it is your own package.\n\n\
         If no node runs, one is started for the time of this command.\n\n\
         A new folder appears whole or not at all. An empty folder that exists is filled and stays the folder that it is. If another \
         version is installed there and nobody changed it, this one takes its place, newer or older. Changed files are named and \

@@ -42,11 +42,14 @@ fn kind(package: &ListedPackage) -> String {
         ListedPackage { interrupted: true, .. } => "cut off",
         package => &package.kind,
     };
-    match (package.yanked, &package.deprecated) {
-        (true, _) => format!("{kind}, yanked"),
-        (false, Some(_)) => format!("{kind}, deprecated"),
-        (false, None) => kind.to_owned(),
-    }
+    let said = [
+        (package.yanked, "yanked"),
+        (package.withdrawn, "withdrawn"),
+        (package.deprecated.is_some(), "deprecated"),
+        (package.frozen, "frozen"),
+    ];
+    let said = said.into_iter().filter(|(is_so, _)| *is_so).map(|(_, word)| word);
+    std::iter::once(kind).chain(said).collect::<Vec<_>>().join(", ")
 }
 
 fn show(listing: &Listing, page: &mut Page) {
@@ -104,6 +107,28 @@ fn remarks(listing: &Listing, page: &mut Page) {
     for (_, name, message) in deprecated.collect::<BTreeSet<_>>() {
         page.line("").line(format!("{name} is deprecated by its publisher: {message}"));
     }
+    let mut named = BTreeSet::new();
+    for package in &listing.packages {
+        let id = package.id.split('@').next().unwrap_or_default();
+        if package.frozen && named.insert(("frozen", id)) {
+            page.line("").line(format!(
+                "{} is frozen: its publisher signed two different states for one place. See: ggen marketplace p2p info {id}",
+                package.name
+            ));
+        }
+        if package.withdrawn && named.insert(("withdrawn", &package.id)) {
+            page.line("").line(format!(
+                "{} {} is withdrawn: a double signing was ended, and this content counts no more.",
+                package.name, package.version
+            ));
+        }
+        if package.yanked && named.insert(("yanked", &package.id)) {
+            page.line("").line(format!(
+                "Why {} {} was yanked: ggen marketplace p2p info {}",
+                package.name, package.version, package.id
+            ));
+        }
+    }
     let out_of_sight = listing.packages.iter().filter(|package| package.out_of_sight).count();
     if out_of_sight > 0 {
         let verb = if out_of_sight == 1 { "is" } else { "are" };
@@ -139,6 +164,34 @@ mod tests {
         let text = page.into_text();
         assert!(text.contains("1 folder is out of sight: the drive is not mounted"), "{text}");
         assert!(!text.contains("gone") && !text.contains("p2p remove"), "{text}");
+    }
+
+    #[test]
+    fn all_that_was_taken_back_is_said_and_what_is_frozen_once_a_package() {
+        let row = |version: &str| ListedPackage {
+            id: format!("gp1a/web@{version}"),
+            name: "web".to_owned(),
+            version: version.to_owned(),
+            kind: "published".to_owned(),
+            yanked: true,
+            deprecated: Some("use web-kit".to_owned()),
+            frozen: true,
+            withdrawn: version == "1.1.0",
+            ..ListedPackage::default()
+        };
+        let mut page = Page::new(None);
+        show(&Listing { packages: vec![row("1.0.0"), row("1.1.0")], ..Listing::default() }, &mut page);
+        let text = page.into_text();
+        assert!(text.contains("published, yanked, deprecated, frozen"), "{text}");
+        assert!(text.contains("published, yanked, withdrawn, deprecated, frozen"), "{text}");
+        for (said, times) in [
+            ("web is frozen", 1),
+            ("web 1.1.0 is withdrawn", 1),
+            ("p2p info gp1a/web@1.0.0", 1),
+            ("web 1.0.0 is withdrawn", 0),
+        ] {
+            assert_eq!(text.matches(said).count(), times, "{said}: {text}");
+        }
     }
 
     #[test]

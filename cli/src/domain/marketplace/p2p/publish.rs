@@ -250,7 +250,7 @@ fn show(published: &Published, page: &mut Page) {
     }
     if published.queued {
         page.line("").line("See what it waits for: ggen marketplace p2p list");
-        page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
+        page.line("It is signed by a node that runs: ggen marketplace p2p start --daemon");
     } else {
         if !published.announced {
             page.line("").line(

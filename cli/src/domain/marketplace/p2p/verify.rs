@@ -112,8 +112,14 @@ impl Verify {
     }
 }
 
-/// Where nothing is installed in a folder that is a project, the project may be meant.
+/// Where nothing is installed in a folder that is a project, the project may be meant; where no such package is installed, and a folder
+/// here has the name, that.
 fn or_the_project(failure: Failure, request: &VerifyRequest) -> Failure {
+    let name = &request.package;
+    if failure.code == Code::NotFound && !name.is_empty() && Path::new(name).is_dir() {
+        let hint = format!("Did you mean the folder? ggen marketplace p2p verify ./{name}\n{}", failure.hint);
+        return Failure { hint, ..failure };
+    }
     let folder = request.path.as_deref().filter(|_| request.package.is_empty()).map(Path::new);
     let root = folder.and_then(|it| it.ancestors().take(2).find(|root| root.join(LOCK_FILE).is_file()));
     match root {
@@ -154,6 +160,9 @@ fn show_project(first: &Verified, page: &mut Page) {
     }
     for verified in &well {
         page.line(format!("{} is as its publisher signed it", verified.id));
+    }
+    for note in all.iter().flat_map(|it| &it.notes) {
+        page.line(note);
     }
     if !well.is_empty() {
         page.line("");
@@ -225,6 +234,7 @@ fn show(verified: &Verified, page: &mut Page) {
         format!("{} is NOT as its publisher signed it", verified.id)
     });
     page.list("differs", &first_of(&verified.differences))
+        .list("note", &verified.notes)
         .field("path", &verified.path)
         .field("cid", &verified.cid)
         .field("checked", page::sizes(verified.bytes, verified.files))

@@ -106,7 +106,7 @@ fn show(amended: &Amended, page: &mut Page) {
         };
         page.heading(format!("{change} is queued: it is signed and announced as soon as that can be done"));
         page.field("id", &amended.id).line("").line("See what it waits for: ggen marketplace p2p list");
-        page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
+        page.line("It is signed by a node that runs: ggen marketplace p2p start --daemon");
         return;
     }
     page.heading(match (amended.change, amended.unchanged) {

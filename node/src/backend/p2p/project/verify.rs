@@ -13,7 +13,7 @@ use crate::{
         failure::fail,
         place::is_gone,
         verify::{cut_off, signed_by},
-        withdrawn::{WITHDRAWN, is_locked_withdrawn},
+        withdrawn::{WITHDRAWN, frozen_in, is_locked_withdrawn},
     },
     code::Code,
     control::api::{AnyPath, Failure, Verified},
@@ -81,6 +81,10 @@ fn verify_one(
     (notes, chains): (&mut Standings, &mut Chains),
 ) -> Verified {
     let verified = Verified {
+        notes: match frozen_in(store, id, Some(locked)) {
+            Ok(said) => said.into_iter().collect(),
+            Err(failure) => vec![failure.message],
+        },
         id: format!("{id}@{}", locked.version),
         path: path.display().to_string(),
         cid: locked.root.to_string(),

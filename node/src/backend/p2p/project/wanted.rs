@@ -215,8 +215,8 @@ impl Node {
         }
         let lines: Vec<String> = said.iter().take(LISTED_MAX).map(|said| format!("\n{said}")).collect();
         let hint = match any_frozen {
-            true => "Leave what is frozen as it is until its publisher has resolved it, or ask for a version from before: \
-                     ggen marketplace p2p add <package>@<range>"
+            true => "Leave what is frozen as it is until its publisher has resolved it, or ask for one version from before: \
+                     ggen marketplace p2p add <package>@=<version>"
                 .to_owned(),
             false => failure.hint,
         };

@@ -151,7 +151,7 @@ pub(super) fn check_recovery(current: &KeyDocument, keys: &[RecoveryKey]) -> Out
         return Err(Failure::new(
             Code::Usage,
             format!(
-                "This publisher is changed by {needed} of its {} recovery keys, and {} were given.",
+                "The keys of this publisher are changed with {needed} of its {} recovery keys, and the command got {}.",
                 named.len(),
                 given.len()
             ),

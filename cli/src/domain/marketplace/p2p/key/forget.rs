@@ -65,13 +65,17 @@ fn meant(folder: &Path, name: &str) -> Outcome<PublisherId> {
             ));
         }
     };
-    id.parse().map_err(|_| {
+    let unknown = || {
         Failure::new(
             Code::NotFound,
             format!("No lost publisher key is called \"{name}\"."),
             "See which are lost: ggen marketplace p2p key list",
         )
-    })
+    };
+    let id: PublisherId = id.parse().map_err(|_| unknown())?;
+    let is_known = lost.iter().any(|lost| lost.id == id.to_string())
+        || Publisher::forgotten(folder).map_err(refused)?.contains(&id);
+    if is_known { Ok(id) } else { Err(unknown()) }
 }
 
 #[cfg(test)]
@@ -99,6 +103,8 @@ mod tests {
         );
         assert_eq!(meant(&folder, &new.id().to_string()).unwrap_err().code, Code::Conflict);
         assert_eq!(meant(&folder, "never").unwrap_err().code, Code::NotFound);
+        let stranger = PublisherId::from_bytes([7; 32]).to_string();
+        assert_eq!(meant(&folder, &stranger).unwrap_err().code, Code::NotFound, "it never was here");
 
         let lost = Publisher::lost(&folder).unwrap();
         let (message, hint) = (lost[0].message(&folder), lost[0].error(&folder).hint());

@@ -96,7 +96,9 @@ fn show(resolved: &Resolved, page: &mut Page) {
     } else {
         page.line("").line("Nothing was signed.");
         let name = resolved.package.rsplit('/').next().unwrap_or(&resolved.package);
-        let sign = format!("ggen marketplace p2p key resolve {name}, with the same --keep and --withdraw");
+        let sign = format!(
+            "ggen marketplace p2p key resolve {name}, with --keep and --withdraw as here, where they were given"
+        );
         page.line(match resolved.needs_rotation {
             true => format!("First replace the key: ggen marketplace p2p key rotate. Then sign it: {sign}"),
             false => format!("To sign it: {sign}"),

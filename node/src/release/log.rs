@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use semver::Version;
 
 use super::{
-    Entry, Error, Kind, Place, Release, Resolve, Sequence, SignedEntry, VerifiedHead, Withdrawn, entry,
+    Entry, Error, Head, Kind, Place, Release, Resolve, Sequence, SignedEntry, VerifiedHead, Withdrawn, entry,
     resolve, yanked,
 };
 use crate::{
@@ -315,6 +315,25 @@ impl Log {
     /// Why the package is gone, where it is.
     pub fn tombstone(&self) -> Option<&str> {
         self.tombstone.as_deref()
+    }
+
+    /// Takes over what a head says of the versions of this log, where the log is only the beginning of the one that the head names: what
+    /// was yanked since, for a reason that only the missing entries give. A head names some of the yanked versions, and as the latest one
+    /// the highest that was not yanked: those above it were.
+    pub fn yank_as_told(&mut self, head: &Head) {
+        let latest = head.latest.as_ref().map(|latest| &latest.version);
+        let is_above = |version: &Version| match latest {
+            Some(latest) if latest.pre.is_empty() => version.pre.is_empty() && version > latest,
+            Some(latest) => version.pre.is_empty() || version > latest,
+            None => true,
+        };
+        for (version, state) in &mut self.versions {
+            if latest == Some(version) {
+                state.yanked = None;
+            } else if is_above(version) || head.yanked.contains(version) {
+                state.yanked.get_or_insert_default();
+            }
+        }
     }
 
     /// What to use in its place, where the package should no longer be used.

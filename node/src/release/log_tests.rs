@@ -37,6 +37,39 @@ fn forced(log: &Log, publisher: &Publisher, change: impl FnOnce(&mut Entry)) -> 
 }
 
 #[test]
+fn the_beginning_of_a_log_learns_from_the_head_what_was_yanked_since() {
+    let publisher = publisher(1);
+    let all = ["1.0.0", "1.1.0", "2.0.0-rc.1", "2.0.0"];
+    let told = |changes: Vec<Kind>| {
+        let mut part = releases(&publisher, &all);
+        part.push(part.next(yank("1.0.0"), &publisher, NOW).unwrap()).unwrap();
+        let mut whole = part.clone();
+        for kind in changes {
+            whole.push(whole.next(kind, &publisher, NOW).unwrap()).unwrap();
+        }
+        let head = draft(&publisher, &whole).sign(&publisher).unwrap();
+        // Of a head that has no room to name any, too.
+        let unnamed = crate::release::Head { yanked: Vec::new(), ..head.head().clone() };
+        [head.head(), &unnamed].map(|head| {
+            let mut part = part.clone();
+            part.yank_as_told(head);
+            let yanked = part.versions().iter().filter(|(_, state)| state.yanked.is_some());
+            yanked.map(|(version, _)| version.to_string()).collect::<Vec<_>>()
+        })
+    };
+    let of = |versions: &[&str]| versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told(vec![Kind::Release(release("3.0.0"))]), [of(&["1.0.0"]), of(&["1.0.0"])]);
+    assert_eq!(told(vec![yank("2.0.0")]), [of(&["1.0.0", "2.0.0"]), of(&["1.0.0", "2.0.0"])]);
+    let between = vec![yank("1.1.0")];
+    assert_eq!(told(between), [of(&["1.0.0", "1.1.0"]), of(&["1.0.0"])]);
+    let stable = vec![yank("1.1.0"), yank("2.0.0")];
+    assert_eq!(told(stable)[1], of(&["1.0.0", "1.1.0", "2.0.0"]), "a pre-release is the latest");
+    let again = vec![yank("1.1.0"), yank("2.0.0"), unyank("1.0.0")];
+    assert_eq!(told(again)[0], of(&["1.1.0", "2.0.0"]));
+    assert_eq!(told(vec![tombstone()])[1], of(&all), "the package is gone");
+}
+
+#[test]
 fn the_latest_is_the_highest_stable_version_that_is_there() {
     let publisher = publisher(1);
     let mut log = releases(&publisher, &["1.10.0", "1.9.0", "2.0.0-rc.1", "2.0.0-rc.2"]);

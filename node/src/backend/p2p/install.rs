@@ -226,7 +226,7 @@ impl Node {
         which: &Which,
         failure: &Failure,
     ) -> Result<Chosen, Failure> {
-        let older = self.older_release(head, &chosen.release, which).await;
+        let older = self.older_release(head, &chosen.release, which).await?;
         let Some((release, warning)) = older else { return Err(failure.clone()) };
         let mut warnings = chosen.warnings;
         if !warnings.contains(&warning) {

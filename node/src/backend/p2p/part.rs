@@ -18,10 +18,12 @@ use super::{
     at_hand,
     install::{as_held, head_key},
     node::Node,
-    resolve::Unread,
+    resolve::{Unread, how_yanked},
 };
 use crate::{
     catalog,
+    code::Code,
+    control::api::Failure,
     fetch::{Source, log},
     package::{PackageId, asked::Which},
     release::{Log, Place, Release, VerifiedHead, fork::Side},
@@ -102,28 +104,43 @@ impl Node {
         let announced = announced.map(|latest| latest.version.clone());
         let log = match self.dispute(&head.package_id()).await.map_err(Unread::Unavailable)? {
             Some(proofs) => self.undisputed(head, log, &proofs).await?,
-            None => log,
+            None => {
+                // What was yanked since stands in the head, whoever keeps the newest entries back.
+                let mut log = log;
+                log.yank_as_told(head.head());
+                log
+            }
         };
         Ok(Reading { log, missing: Some(Missing { announced, entries }) })
     }
 
     /// The newest release before one that nobody has, of those that somebody holds; where nobody is known to hold any, the newest. Of
-    /// many only the newest few are looked for.
+    /// many only the newest few are looked for. None where there is nothing before it.
+    ///
+    /// # Errors
+    /// [`Code::NoProviders`] where all that is held was yanked: that is taken only where it is named.
     pub(super) async fn older_release(
         &self,
         head: &VerifiedHead,
         gone: &Release,
         which: &Which,
-    ) -> Option<(Release, String)> {
-        let Reading { log, missing } = self.log_as_held(head, None).await.ok()?;
-        let older = before(&log, gone, which);
-        let held = self.newest_held(&head.package_id(), &older).await;
-        let release = held.or_else(|| older.into_iter().next())?;
-        let warning = match missing {
-            Some(missing) => missing.warning(),
-            None => format!("version {} is the newest, and nobody who was reached holds it", gone.version),
-        };
-        Some((release, warning))
+    ) -> Result<Option<(Release, String)>, Failure> {
+        let Ok(Reading { log, missing }) = self.log_as_held(head, None).await else { return Ok(None) };
+        let Before { usable, yanked } = before(&log, gone, which);
+        let held = self.newest_held(&head.package_id(), &usable).await;
+        if let Some(release) = held.or_else(|| usable.into_iter().next()) {
+            let warning = match missing {
+                Some(missing) => missing.warning(),
+                None => {
+                    format!("version {} is the newest, and nobody who was reached holds it", gone.version)
+                }
+            };
+            return Ok(Some((release, warning)));
+        }
+        match self.newest_held(&head.package_id(), &yanked).await {
+            Some(held) => Err(only_yanked(&head.package_id(), &gone.version, &held.version)),
+            None => Ok(None),
+        }
     }
 
     /// The first of some releases that is here or that somebody provides.
@@ -189,16 +206,41 @@ impl Node {
     }
 }
 
-/// The newest releases of a log that will do in place of one, the newest first.
-fn before(log: &Log, gone: &Release, which: &Which) -> Vec<Release> {
+/// The newest releases of a log from before one, the newest first.
+struct Before {
+    /// Those that will do in its place.
+    usable: Vec<Release>,
+    /// Those that would, had they not been yanked.
+    yanked: Vec<Release>,
+}
+
+fn before(log: &Log, gone: &Release, which: &Which) -> Before {
     let is_meant = |version: &Version| match which {
         Which::Range(range) => range.matches(version),
         Which::Latest | Which::Exact(_) => version.pre.is_empty() || !gone.version.pre.is_empty(),
     };
-    let states = log.versions().iter().rev().filter(|_| !log.is_tombstoned());
-    let usable = states
-        .filter(|(version, state)| is_meant(version) && **version < gone.version && state.yanked.is_none());
-    usable.map(|(_, state)| state.release.clone()).take(OLDER_TRIED_MAX).collect()
+    let older = |is_yanked: bool| {
+        let states = log.versions().iter().rev().filter(|_| !log.is_tombstoned());
+        let meant = states.filter(|(version, state)| {
+            is_meant(version) && **version < gone.version && state.yanked.is_some() == is_yanked
+        });
+        meant.map(|(_, state)| state.release.clone()).take(OLDER_TRIED_MAX).collect()
+    };
+    Before { usable: older(false), yanked: older(true) }
+}
+
+fn only_yanked(package: &PackageId, gone: &Version, held: &Version) -> Failure {
+    let failure = Failure::new(
+        Code::NoProviders,
+        format!(
+            "Nobody who was reached holds version {gone} of {package}. Version {held} is held, and was yanked by its publisher."
+        ),
+        format!(
+            "Try again when more peers are connected: ggen marketplace p2p peer-list\n{}",
+            how_yanked(&package.to_string(), held)
+        ),
+    );
+    Failure { retryable: true, ..failure }
 }
 
 /// The places at which a part of a log may end, the newest first, each with whether it was seen here: some of those, and some that peers
@@ -269,13 +311,31 @@ mod tests {
         let mut log = releases(&author, &["1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0"]);
         let yank = Kind::Yank { version: Version::new(1, 1, 0), reason: String::new() };
         log.push(log.next(yank, &author, NOW).unwrap()).unwrap();
-        let told = |gone: &str, which| {
-            let older = before(&log, &release(gone), &which).into_iter();
-            older.map(|it| it.version.to_string()).collect::<Vec<_>>()
+        let told = |log: &Log, gone: &str, which| {
+            let Before { usable, yanked } = before(log, &release(gone), &which);
+            let names = |of: Vec<Release>| of.iter().map(|it| it.version.to_string()).collect::<Vec<_>>();
+            (names(usable), names(yanked))
         };
-        assert_eq!(told("2.0.0", Which::Latest), ["1.2.0", "1.0.0"]);
-        assert_eq!(told("1.2.0", Which::Range("^1".parse().unwrap())), ["1.0.0"]);
-        assert_eq!(told("1.0.0", Which::Latest), [""; 0]);
+        let (usable, yanked) = told(&log, "2.0.0", Which::Latest);
+        assert_eq!(
+            (usable.as_slice(), yanked.as_slice()),
+            (&["1.2.0", "1.0.0"].map(String::from)[..], &["1.1.0".to_owned()][..])
+        );
+        assert_eq!(told(&log, "1.2.0", Which::Range("^1".parse().unwrap())).0, ["1.0.0"]);
+        assert_eq!(told(&log, "1.0.0", Which::Latest).0, [""; 0]);
+        // The newest entries, which nobody has, yanked more: the head says so.
+        let mut part = releases(&author, &["1.0.0", "1.1.0"]);
+        let mut whole = part.clone();
+        for version in ["1.0.0", "1.1.0"] {
+            let yank = Kind::Yank { version: version.parse().unwrap(), reason: "unsafe".to_owned() };
+            whole.push(whole.next(yank, &author, NOW).unwrap()).unwrap();
+        }
+        whole.push(whole.next(Kind::Release(release("1.2.0")), &author, NOW).unwrap()).unwrap();
+        assert_eq!(told(&part, "1.2.0", Which::Latest).0, ["1.1.0", "1.0.0"], "of the part alone");
+        part.yank_as_told(draft(&author, &whole).sign(&author).unwrap().head());
+        let (usable, yanked) = told(&part, "1.2.0", Which::Latest);
+        assert_eq!(usable, [""; 0]);
+        assert_eq!(yanked, ["1.1.0", "1.0.0"]);
     }
 
     #[test]

@@ -489,9 +489,13 @@ fn by_number(head: &VerifiedHead) -> String {
     let Some(newest) = head.head().yanked.first() else {
         return format!("See which there were: ggen marketplace p2p info {name}");
     };
+    how_yanked(name.as_str(), newest)
+}
+
+pub(super) fn how_yanked(name: &str, version: &Version) -> String {
     format!(
-        "A yanked version can still be had by its number: ggen marketplace p2p install {name}@{newest}\n\
-         In a project: ggen marketplace p2p add {name}@={newest}"
+        "A yanked version can still be had by its number: ggen marketplace p2p install {name}@{version}\n\
+         In a project: ggen marketplace p2p add {name}@={version}"
     )
 }
 

@@ -174,7 +174,7 @@ impl Node {
             if offers.packages.get(&id).is_none_or(is_there) {
                 continue;
             }
-            let Some((older, warning)) = self.older_release(&head, &newest, &Which::Latest).await else {
+            let Some((older, warning)) = self.older_release(&head, &newest, &Which::Latest).await? else {
                 continue;
             };
             let range = again_asked(before.as_ref(), &older.version);

@@ -275,8 +275,19 @@ fn the_file_that_the_running_node_reads_is_shown_checked_and_changed_and_a_start
     let third = home.text("third.toml");
     let other = home.run(&["config", "set", "install.max_age", "9", "--config", &third]).exits(0);
     other.says("does not read this file").says("--config").says("own.toml");
+    // A file that is not there at the moment is not begun again with one key.
+    let away = home.path("away.toml");
+    fs::rename(&file, &away).unwrap();
+    for named in [&[][..], &["--config", &home.text("own.toml")]] {
+        let error = home.error(7, &[&["config", "set", "install.max_age", "8"], named].concat());
+        assert!(text(&error["message"]).contains("does not exist"), "{error}");
+    }
+    assert!(!file.exists());
+    fs::rename(&away, &file).unwrap();
     home.run(&["stop"]).exits(0);
     assert!(home.json(&["config", "path"])["path"].as_str().unwrap().ends_with("p2p-config.toml"));
+    let set = home.run(&["config", "set", "log.level", "info"]).exits(0);
+    set.says("p2p-config.toml").says("restart reads").says("own.toml");
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());

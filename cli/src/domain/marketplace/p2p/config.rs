@@ -130,6 +130,9 @@ struct FileAnswer {
     /// The file that the running node reads instead of this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     node_reads: Option<String>,
+    /// The file that `restart` reads instead of this one, where no node runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_reads: Option<String>,
 }
 
 impl Config {
@@ -150,7 +153,8 @@ impl Config {
             schema(session)?;
             return Ok(Exit::Ok);
         }
-        let FileInUse { file, node_reads } = file_in_use(session, self.config.as_deref()).await?;
+        let FileInUse { file, node_reads, restart_reads } =
+            file_in_use(session, self.config.as_deref()).await?;
         // One that was named must be there; without one, a start goes by the defaults.
         let named = file.is_named.then(|| file.path.clone());
         let answer = FileAnswer {
@@ -161,13 +165,19 @@ impl Config {
             takes_effect: None,
             reloaded: None,
             node_reads: node_reads.map(|path| path.display().to_string()),
+            restart_reads: None,
         };
         match self.action {
             Action::Show { key, origin } => show(session, named, key.as_deref(), origin)?,
             Action::Get { key } => get(session, named, &key)?,
             Action::Set { key, value } => {
+                // One key in a new file would leave all others of the file that is missing at their defaults.
+                if let Some(path) = named.filter(|path| path.symlink_metadata().is_err()) {
+                    return Err(failed(config::Error::Missing { path }).into());
+                }
                 let reload = config::edit::set(&file.path, &key, &value).map_err(failed)?;
-                changed(session, answer, "Set", &key, reload).await?;
+                let restart_reads = restart_reads.map(|path| path.display().to_string());
+                changed(session, FileAnswer { restart_reads, ..answer }, "Set", &key, reload).await?;
             }
             Action::Unset { key } => {
                 let before = fs::read(&file.path).ok();
@@ -181,7 +191,8 @@ impl Config {
                     })?;
                     return Ok(Exit::Ok);
                 }
-                changed(session, answer, "Removed", &key, reload).await?;
+                let restart_reads = restart_reads.map(|path| path.display().to_string());
+                changed(session, FileAnswer { restart_reads, ..answer }, "Removed", &key, reload).await?;
             }
             Action::Path => {
                 let answer = FileAnswer { exists: Some(file.path.exists()), ..answer };
@@ -244,6 +255,11 @@ async fn changed(
     session.print(&answer, |answer, page| {
         page.warnings(answer.warnings.as_deref().unwrap_or_default());
         page.line(format!("{done} {key} in {}.", answer.path));
+        if let Some(reads) = &answer.restart_reads {
+            page.line(format!(
+                "A plain start reads this file; restart reads {reads}, as the last start did. To change that one: --config {reads}"
+            ));
+        }
         match (&answer.reloaded, &answer.node_reads) {
             (None, _) => {}
             (Some(_), Some(reads)) => {

@@ -65,6 +65,8 @@ pub(crate) struct FileInUse {
     pub(crate) file: ConfigFile,
     /// The one that the running node reads, where another one was named.
     pub(crate) node_reads: Option<PathBuf>,
+    /// The one that `restart` would read, where no node runs and none was named.
+    pub(crate) restart_reads: Option<PathBuf>,
 }
 
 /// Finds the configuration file that a verb works on.
@@ -75,14 +77,22 @@ pub(crate) async fn file_in_use(session: &Session, flag: Option<&Path>) -> Outco
     let started_with = match (is_running, remembered(home)) {
         (true, Ok(flags)) => flags,
         (true, Err(failure)) if !file.is_named => return Err(failure),
-        _ => return Ok(FileInUse { file, node_reads: None }),
+        (false, Ok(flags)) if !file.is_named => {
+            let restart_reads = flags.config.filter(|read| !is_same(read, &file.path));
+            return Ok(FileInUse { file, node_reads: None, restart_reads });
+        }
+        _ => return Ok(FileInUse { file, node_reads: None, restart_reads: None }),
     };
     let read = started_with.config.unwrap_or_else(|| home.join(config::FILE_NAME));
-    let is_same =
-        fs::canonicalize(&read).ok().is_some_and(|read| fs::canonicalize(&file.path).ok() == Some(read));
-    Ok(match (is_same || read == file.path, file.is_named) {
-        (true, _) => FileInUse { file, node_reads: None },
-        (false, true) => FileInUse { file, node_reads: Some(read) },
-        (false, false) => FileInUse { file: ConfigFile { path: read, is_named: true }, node_reads: None },
-    })
+    let (file, node_reads) = match (is_same(&read, &file.path), file.is_named) {
+        (true, _) => (file, None),
+        (false, true) => (file, Some(read)),
+        (false, false) => (ConfigFile { path: read, is_named: true }, None),
+    };
+    Ok(FileInUse { file, node_reads, restart_reads: None })
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other
+        || fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
 }

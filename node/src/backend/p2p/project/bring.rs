@@ -20,7 +20,7 @@ use crate::{
         failure::fail,
         install::{held, manifest_of},
         node::Node,
-        offer::How,
+        offer::{How, entries_here},
         sources::Looking,
     },
     catalog,
@@ -303,7 +303,13 @@ fn with_keys(
     if keys.publisher() != id.publisher {
         return Err(contradiction(id, locked, "its keys are those of another publisher"));
     }
-    let Some(entry) = store.block(&locked.entry).map_err(fail)? else { return Ok(None) };
+    let Some(entry) = store.block(&locked.entry).map_err(fail)? else {
+        // One that there never was is had from nobody.
+        return match has_another(store, id, locked)? {
+            true => Err(contradiction(id, locked, "its log released it by another entry")),
+            false => Ok(None),
+        };
+    };
     let entry = SignedEntry::decode_and_verify(entry.bytes(), &keys).map_err(fail)?;
     let signed = entry.entry();
     let release = match &signed.kind {
@@ -329,6 +335,24 @@ fn with_keys(
         Err(failure) if failure.code == Code::Busy => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+/// Whether the log, as far as it is here, has another entry in the place of the one that a lock file names, which says all the rest.
+fn has_another(store: &Store, id: &PackageId, locked: &Locked) -> Result<bool, Failure> {
+    let Some(listed) = store.read(|conn| Ok(catalog::get(conn, id)?)).map_err(fail)? else {
+        return Ok(false);
+    };
+    let head = VerifiedHead::verify_stored(&listed.bytes).map_err(fail)?;
+    for signed in entries_here(store, &head) {
+        let signed = signed.map_err(fail)?;
+        let entry = signed.entry();
+        if entry.sequence.get() == locked.sequence {
+            let is_same = matches!(&entry.kind, Kind::Release(release)
+                if release.version == locked.version && release.root == locked.root && release.manifest == locked.manifest);
+            return Ok(is_same && signed.id() != locked.entry);
+        }
+    }
+    Ok(false)
 }
 
 fn chain(documents: &[Vec<u8>], id: &PackageId, locked: &Locked) -> Result<KeyLog, Failure> {
@@ -360,13 +384,13 @@ pub(super) fn is_whole(store: &Store, manifest: &Manifest) -> Result<bool, store
     Ok(true)
 }
 
+/// What a command says that was to change the project.
+pub(super) const UNCHANGED: &str = " Nothing was changed.";
+
 pub(super) fn contradiction(id: &PackageId, locked: &Locked, why: &str) -> Failure {
     Failure::new(
         Code::Malformed,
-        format!(
-            "gpack.lock contradicts what was signed of {id}@{}: {why}. Nothing was changed.",
-            locked.version
-        ),
+        format!("gpack.lock contradicts what was signed of {id}@{}: {why}.{UNCHANGED}", locked.version),
         "Take gpack.lock from version control again, or delete it and run: ggen marketplace p2p install",
     )
 }

@@ -94,7 +94,8 @@ impl Node {
                 true => Some(self.reason_of(&id, &version, how, offers).await),
                 false => None,
             };
-            let told = warnings(&id, &version, reason.as_deref(), it.deprecated.as_deref());
+            let reason = reason.as_ref().map(|reason| reason.as_deref());
+            let told = warnings(&id, &version, reason, it.deprecated.as_deref());
             it.frozen
                 .into_iter()
                 .chain(it.withdrawn.then(|| told_withdrawn(&id, &version)))
@@ -104,10 +105,17 @@ impl Node {
         Ok(told.buffered(PROJECT_FETCHES_MAX).collect::<Vec<Vec<String>>>().await.concat())
     }
 
-    /// Why a version was yanked; empty where no reason was given, or it is not known.
-    async fn reason_of(&self, id: &PackageId, version: &Version, how: How, offers: &Offers) -> String {
-        if let Some(offered) = offers.packages.get(id).and_then(|offer| offer.releases.get(version)) {
-            return offered.yanked.clone().unwrap_or_default();
+    /// Why a version was yanked; empty where no reason was given, and none where it is not known.
+    async fn reason_of(
+        &self,
+        id: &PackageId,
+        version: &Version,
+        how: How,
+        offers: &Offers,
+    ) -> Option<String> {
+        let offer = offers.packages.get(id).filter(|offer| offer.missing.is_none());
+        if let Some(offered) = offer.and_then(|offer| offer.releases.get(version)) {
+            return offered.yanked.clone();
         }
         let package = id.clone();
         let here = self.offload_store(move |store| {
@@ -120,11 +128,12 @@ impl Node {
             Ok(Some((None, head))) if !how.offline => {
                 let left = how.deadline.saturating_duration_since(Instant::now());
                 let read = timeout(REASON_PATIENCE.min(left), self.log_as_held(&head, None)).await;
-                read.ok().and_then(Result::ok).map(|reading| reading.log)
+                // Of a part of the log it is known from the head alone that it was yanked.
+                read.ok().and_then(Result::ok).filter(|it| it.missing.is_none()).map(|it| it.log)
             }
             _ => None,
         };
-        log.and_then(|log| log.versions().get(version)?.yanked.clone()).unwrap_or_default()
+        log.and_then(|log| log.versions().get(version)?.yanked.clone())
     }
 }
 
@@ -136,11 +145,15 @@ fn told_withdrawn(id: &PackageId, version: &Version) -> String {
 fn warnings(
     id: &PackageId,
     version: &Version,
-    reason: Option<&str>,
+    reason: Option<Option<&str>>,
     deprecated: Option<&str>,
 ) -> Vec<String> {
     let yanked = reason.map(|reason| {
-        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let why = match reason {
+            None => ", for a reason that is not known here: the newest part of its log is missing".to_owned(),
+            Some("") => String::new(),
+            Some(reason) => format!(": {reason}"),
+        };
         format!("{id}@{version} was yanked by its publisher, and stays locked{why}")
     });
     let deprecated = deprecated.map(|message| format!("{id}: {}", describe::deprecated(message)));
@@ -159,8 +172,11 @@ mod tests {
         let version = "1.2.3".parse().unwrap();
         let told = |reason, deprecated| warnings(&id, &version, reason, deprecated);
         assert_eq!(told(None, None), [""; 0]);
-        assert!(told(Some(""), None)[0].ends_with("@1.2.3 was yanked by its publisher, and stays locked"));
-        let both = told(Some("loses a line"), Some("use web-kit"));
+        assert!(
+            told(Some(Some("")), None)[0].ends_with("@1.2.3 was yanked by its publisher, and stays locked")
+        );
+        assert!(told(Some(None), None)[0].contains("is not known here"));
+        let both = told(Some(Some("loses a line")), Some("use web-kit"));
         assert!(both[0].ends_with("stays locked: loses a line"), "{both:?}");
         assert!(both[1].ends_with("web-tools: deprecated by its publisher: use web-kit"), "{both:?}");
     }

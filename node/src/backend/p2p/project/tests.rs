@@ -3,6 +3,7 @@
 use crate::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts, verify::look_in},
     code::Code,
+    content::{Codec, ContentId},
     control::{
         api::{
             AmendRequest, AnyPath, Change, Failure, InstallRequest, OutdatedRequest, ProjectAction,
@@ -344,6 +345,20 @@ async fn a_lock_file_that_contradicts_what_was_signed_is_told_as_damaged() {
     std::fs::write(&lock, bytes.replace("sequence = 0", "sequence = 5")).unwrap();
     let told = world.verify(of_project(&world)).await.unwrap();
     assert!(!told.ok && told.contradicted, "{told:?}");
+    // An entry that there never was is had from nobody, however many peers there are.
+    let none = ContentId::of(Codec::DagCbor, b"none").to_string();
+    let line = bytes.lines().find(|line| line.starts_with("entry = ")).unwrap();
+    std::fs::write(&lock, bytes.replace(line, &format!("entry = \"{none}\""))).unwrap();
+    let told = world.verify(of_project(&world)).await.unwrap();
+    assert!(!told.ok && told.contradicted, "{told:?}");
+    for with in backing::installs() {
+        let failure = world.run(ProjectAction::Install, with.clone()).await.unwrap_err();
+        let is_told = failure.code == Code::Malformed && failure.message.contains("by another entry");
+        assert!(is_told && !failure.retryable, "{with:?}: {failure:?}");
+    }
+    let update = ProjectAction::Update { packages: Vec::new(), precise: None };
+    let failure = world.run(update, ProjectRequest::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::Malformed, "{failure:?}");
     // As the hint says.
     let failure = world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap_err();
     assert!(failure.hint.contains("delete it and run"), "{failure:?}");

@@ -153,7 +153,7 @@ fn verify_one(
         Err(failure) => Verified {
             // No command mends what the file itself says.
             contradicted: failure.code == Code::Malformed,
-            differences: vec![failure.message],
+            differences: vec![failure.message.trim_end_matches(bring::UNCHANGED).to_owned()],
             ..verified
         },
     }

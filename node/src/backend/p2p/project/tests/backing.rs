@@ -17,7 +17,7 @@ struct Stolen {
     evil: Release,
 }
 
-fn installs() -> [ProjectRequest; 4] {
+pub(super) fn installs() -> [ProjectRequest; 4] {
     let plain = ProjectRequest::default;
     [
         plain(),

@@ -120,6 +120,13 @@ impl Publisher {
         Ok(Self { secret, log, is_adopted: self.is_adopted, is_shared: self.is_shared })
     }
 
+    /// How many more key documents such as the newest one fit into the chain, beside the room that is left for those that revoke a key.
+    pub fn further_documents(&self) -> usize {
+        let newest = self.log.documents().last().map_or(0, <[u8]>::len);
+        let taken = self.log.documents().map(<[u8]>::len).sum::<usize>() + reserved(newest);
+        KEY_CHAIN_BYTES_MAX.saturating_sub(taken).checked_div(newest).unwrap_or_default()
+    }
+
     /// The publisher of a chain of which no key is at hand, after one more key document that its recovery keys sign: a key of the
     /// system's random numbers takes the place of all keys of the current one.
     ///
@@ -500,6 +507,11 @@ pub fn free_name(dir: &Path, name: &str) -> String {
     std::iter::once(name.to_owned()).chain(others).find(is_free).unwrap_or_default()
 }
 
+/// The room that is kept for documents which revoke a key, where one that does not has so many bytes.
+fn reserved(bytes: usize) -> usize {
+    KEY_REVOCATIONS_RESERVED * (bytes + REVOKED_BYTES)
+}
+
 /// The chain after one more document, with what changes besides its keys.
 fn extended(
     log: &KeyLog,
@@ -517,10 +529,9 @@ fn extended(
     }
     let signed = document.sign(signers)?;
     let is_revocation = !document.revoked.is_empty();
-    let reserved = KEY_REVOCATIONS_RESERVED * (signed.len() + REVOKED_BYTES);
     let needed = log.documents().map(<[u8]>::len).sum::<usize>()
         + signed.len()
-        + if is_revocation { 0 } else { reserved };
+        + if is_revocation { 0 } else { reserved(signed.len()) };
     if needed > KEY_CHAIN_BYTES_MAX {
         return Err(super::Error::ChainFull { is_revocation });
     }

@@ -342,3 +342,30 @@ fn the_file_format_is_fixed() {
         sha256: 92329d8a6aa0942aced01d10818e530991c38cddfe3d854e789a62d42260ab28
         ");
 }
+
+#[test]
+fn how_many_key_documents_still_fit_is_told_before_the_chain_is_full() {
+    let recovery: Vec<RecoveryKey> = (1..=2).map(|seed| RecoveryKey::from_secret([seed; 32])).collect();
+    let counted = |keys: &[RecoveryKey]| {
+        let mut publisher = Publisher::from_secret([9; 32], THEN);
+        if !keys.is_empty() {
+            let named = keys.iter().map(RecoveryKey::public_key).collect();
+            let needed = u32::try_from(keys.len()).unwrap();
+            let change = Change { recovery: Some((named, needed)), ..Change::default() };
+            publisher = publisher.amended(change, &[], THEN).unwrap();
+        }
+        let mut foretold = Vec::new();
+        while let Ok(next) = publisher.rotated_at_random(Change::default(), keys, THEN) {
+            publisher = next;
+            foretold.push(publisher.further_documents());
+        }
+        assert_eq!(publisher.further_documents(), 0);
+        let documents = foretold.len();
+        // Of the last three each says how many come after it.
+        assert_eq!(foretold[documents - 3..], [2, 1, 0], "{foretold:?}");
+        assert!(foretold.iter().enumerate().all(|(at, told)| documents - at > *told), "{foretold:?}");
+        documents
+    };
+    // As docs/limits.md has it.
+    assert_eq!([&[][..], &recovery[..1], &recovery].map(counted), [13, 10, 7]);
+}

@@ -134,6 +134,8 @@ impl Service for P2PRegistry {
     }
 
     async fn renew_keys(&self) -> Outcome<KeysRenewed> {
+        // What waits may do so for a key that is here by now.
+        self.node.outbox.notify_one();
         self.node.renew_keys().await
     }
 

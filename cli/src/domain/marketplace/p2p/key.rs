@@ -4,6 +4,7 @@ mod change;
 mod confirm;
 mod forget;
 mod recover;
+mod recovery;
 mod resolve;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
     io::{self, IsTerminal, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -27,6 +29,9 @@ use crate::{
     domain::marketplace::p2p_state,
     session::{Exit, Finished, Session},
 };
+
+/// How long a running node may take to go on with a key that was imported.
+const NODE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// List, make, export, import, replace and revoke publisher keys, and end a double signing.
 #[derive(Debug, Args)]
@@ -103,7 +108,7 @@ enum Action {
     Revoke(change::Revoke),
     /// Recovery keys: they alone can replace a publisher key, so a stolen publisher key cannot.
     #[command(subcommand)]
-    Recovery(change::Recovery),
+    Recovery(recovery::Recovery),
     /// Confirm keys: a server that has one says that your packages are still the newest while your machine is off.
     #[command(subcommand)]
     Confirm(confirm::Confirm),
@@ -173,7 +178,7 @@ impl Key {
             Action::Forget { .. } => "forget the key",
             Action::Rotate(_) => "replace the key",
             Action::Revoke { .. } => "revoke the key",
-            Action::Recovery(change::Recovery::Make { .. }) => "make the recovery keys",
+            Action::Recovery(recovery::Recovery::Make { .. }) => "make the recovery keys",
             Action::Recovery(_) => "list the recovery keys",
             Action::Confirm(confirm::Confirm::Make { .. }) => "make the confirm key",
             Action::Confirm(confirm::Confirm::Use { .. }) => "take the confirm key into use",
@@ -205,6 +210,9 @@ impl Key {
                 if let Some(kept) = kept.map_err(refused)? {
                     session.warn(&kept_aside(&kept));
                 }
+                // A running node goes on with it at once: what waited for this key needs to wait no more. Where none runs, or it takes
+                // long, the next look finds the key.
+                let _ = tokio::time::timeout(NODE_PATIENCE, session.client().renew_keys()).await;
                 session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart from each other freeze the package until you resolve it");
                 print_one(session, "Imported", name, &publisher)?;
             }

@@ -1,4 +1,4 @@
-//! `key rotate`, `key revoke` and `key recovery`: another key document after the ones that there are.
+//! `key rotate` and `key revoke`: another key document after the ones that there are.
 //!
 //! The key file is replaced whole. A running node signs the heads of the publisher's packages again at once, another one when
 //! it starts.
@@ -8,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::{
         api::{Failure, KeysRenewed},
         service::Outcome,
     },
-    identity::{KeyDocument, KeyLog, PublicKey, Publisher, RecoveryKey, Replaced, documents, publisher},
+    identity::{KeyDocument, KeyLog, PublicKey, Publisher, RecoveryKey, Replaced, publisher},
     time::Timestamp,
 };
 use serde::Serialize;
@@ -31,7 +31,7 @@ use crate::{
 const RECOVERY_FILES: &str = "these files are secret, and they are the only copies: keep them away from this machine. Without enough of \
                               them the publisher key can never be replaced; with them, and without the publisher key, it can";
 /// What is said of them where the publisher had its key before.
-const LATER_RECOVERY_FILES: &str = "these files are secret, and they are the only copies: keep them away from this machine. Without enough of \
+pub(super) const LATER_RECOVERY_FILES: &str = "these files are secret, and they are the only copies: keep them away from this machine. Without enough of \
                                     them the publisher key can never be replaced; with them, it can, also when it is lost. Against a theft they \
                                     help once the key from before them is replaced too: ggen marketplace p2p key rotate <NAME> --recovery <FILE>";
 /// What is said of a file with a confirm key.
@@ -67,24 +67,6 @@ pub(super) struct Revoke {
     public_keys: Vec<String>,
 }
 
-/// `key recovery`.
-#[derive(Debug, Subcommand)]
-pub(super) enum Recovery {
-    /// Make recovery keys, write each to a file that you keep elsewhere, and name them as the publisher's.
-    Make {
-        #[command(flatten)]
-        target: Target,
-        /// The file to make, best on a medium that is kept away from this machine; repeatable, one key each.
-        #[arg(long, value_name = "FILE", required = true)]
-        to: Vec<PathBuf>,
-        /// How many of the keys are needed to replace the publisher key.
-        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-        threshold: u32,
-    },
-    /// List the recovery keys of each publisher: their public keys, not where their files are.
-    List,
-}
-
 /// What a change came to.
 #[derive(Debug, Serialize)]
 struct Changed {
@@ -99,6 +81,11 @@ struct Changed {
     recovery: Vec<String>,
     /// How many of them are needed.
     recovery_threshold: u32,
+    /// The public recovery keys that count no more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recovery_ended: Vec<String>,
+    /// How many more key documents such as this one fit, beside two that revoke a key.
+    further_documents: usize,
     /// The public confirm keys from now on.
     confirm: Vec<String>,
     /// Files that were written, with secret recovery or confirm keys.
@@ -124,7 +111,8 @@ impl Target {
             return Err(refused(replaced.error(&self.name)));
         }
         let keys = self.recovery_keys()?;
-        check_recovery(publisher.key_log().current(), &keys)?;
+        let checked = check_recovery(publisher.key_log().current(), &keys);
+        checked.map_err(|failure| super::recover::of_lost(folder, failure, &keys))?;
         Ok((publisher, keys))
     }
 
@@ -239,31 +227,6 @@ fn public_key(publisher: Option<&Publisher>, text: &str) -> Outcome<PublicKey> {
     Ok(key)
 }
 
-impl Recovery {
-    pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
-        match self {
-            Self::Make { target, to, threshold } => make(session, folder, target, &to, threshold).await,
-            Self::List => list(session, folder),
-        }
-    }
-}
-
-async fn make(
-    session: &Session,
-    folder: &Path,
-    target: Target,
-    to: &[PathBuf],
-    threshold: u32,
-) -> Finished<()> {
-    let (publisher, recovery) = target.load(session, folder).await?;
-    let (keys, named) = made(session, to, threshold)?;
-    let change = publisher::Change { recovery: Some((named, threshold)), ..Default::default() };
-    let next = publisher.amended(change, &recovery, Timestamp::now()).map_err(refused)?;
-    // The secrets first: a document that names a key which nobody has could never be followed by another one.
-    let files = written(to, &keys)?;
-    done(session, folder, target.name, &next, files, LATER_RECOVERY_FILES).await
-}
-
 /// `key new`: a publisher, with recovery keys from its first document on where files for them are named.
 pub(super) fn create(
     session: &Session,
@@ -343,11 +306,18 @@ fn is_zero(number: &u32) -> bool {
 }
 
 /// New recovery keys for these files, which are to be elsewhere, and their public keys in order.
-fn made(session: &Session, to: &[PathBuf], threshold: u32) -> Outcome<(Vec<RecoveryKey>, Vec<PublicKey>)> {
+pub(super) fn made(
+    session: &Session,
+    to: &[PathBuf],
+    threshold: u32,
+) -> Outcome<(Vec<RecoveryKey>, Vec<PublicKey>)> {
     if threshold == 0 || usize::try_from(threshold).is_ok_and(|threshold| threshold > to.len()) {
         return Err(Failure::new(
             Code::Usage,
-            format!("{threshold} of {} recovery keys cannot be needed.", to.len()),
+            match to.len() {
+                1 => format!("One recovery key is made, so that {threshold} cannot be needed."),
+                several => format!("{several} recovery keys are made, so that {threshold} cannot be needed."),
+            },
             "Name a file for each key that is made, and a --threshold from 1 to their number.",
         ));
     }
@@ -367,7 +337,7 @@ fn made(session: &Session, to: &[PathBuf], threshold: u32) -> Outcome<(Vec<Recov
 }
 
 /// Writes recovery keys, each to its file.
-fn written(to: &[PathBuf], keys: &[RecoveryKey]) -> Outcome<Vec<String>> {
+pub(super) fn written(to: &[PathBuf], keys: &[RecoveryKey]) -> Outcome<Vec<String>> {
     for (path, key) in to.iter().zip(keys) {
         write_new(path, &key.export())?;
     }
@@ -426,12 +396,39 @@ async fn told(
         revoked: texts(&document.revoked),
         recovery: texts(&document.recovery),
         recovery_threshold: document.recovery_threshold,
+        recovery_ended: texts(&recovery_ended(next.key_log())),
+        further_documents: next.further_documents(),
         confirm: texts(&document.confirm),
         files,
         of_files,
         node,
     };
     session.print(&answer, show)
+}
+
+/// The recovery keys that the newest document of a chain no longer names.
+fn recovery_ended(log: &KeyLog) -> Vec<PublicKey> {
+    let before = log.current().n.checked_sub(1).and_then(|before| log.document(before));
+    let named = before.map_or(&[][..], |before| &before.recovery);
+    named.iter().filter(|key| !log.current().recovery.contains(key)).copied().collect()
+}
+
+/// What is said where few more key documents fit.
+fn few_left(further: usize) -> Option<String> {
+    let times = match further {
+        0 => {
+            return Some(
+                "the keys of this publisher have room for no further change: what is left is kept for key revoke".to_owned(),
+            );
+        }
+        1 => "once",
+        2 => "twice",
+        _ => return None,
+    };
+    Some(format!(
+        "the keys of this publisher can be changed {times} more: each of key rotate, key recovery make, key confirm make and key confirm \
+         remove is a change. Then what room is left is kept for key revoke"
+    ))
 }
 
 fn show(changed: &Changed, page: &mut Page) {
@@ -447,10 +444,15 @@ fn show(changed: &Changed, page: &mut Page) {
             format!("{} of {}", changed.recovery_threshold, changed.recovery.len()),
         );
     }
+    if !changed.recovery_ended.is_empty() {
+        page.list("recovery keys that count no more", &changed.recovery_ended);
+        page.line("The files of those can go: they replace no key of this publisher any more.");
+    }
     if !changed.files.is_empty() {
         page.list("written to", &changed.files);
         page.warnings(&[changed.of_files]);
     }
+    page.warnings(few_left(changed.further_documents).as_slice());
     match &changed.node {
         Some(node) => {
             page.warnings(&node.warnings);
@@ -472,84 +474,15 @@ fn show(changed: &Changed, page: &mut Page) {
     page.line("Export it again for other machines: they cannot publish with the key from before.");
 }
 
-/// The recovery keys of one publisher.
-#[derive(Debug, Serialize)]
-struct Row {
-    name: String,
-    publisher: String,
-    recovery: Vec<String>,
-    threshold: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Debug, Serialize)]
-struct Rows {
-    publishers: Vec<Row>,
-    /// Those whose keys were here and are gone, each by the name that its key gets if it comes back.
-    lost: Vec<Row>,
-    /// What keeps others from being listed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-    total: usize,
-}
-
-fn list(session: &Session, folder: &Path) -> Finished<()> {
-    let row = |name: String, log: &KeyLog| Row {
-        name,
-        publisher: log.publisher().to_string(),
-        recovery: log.current().recovery.iter().map(ToString::to_string).collect(),
-        threshold: log.current().recovery_threshold,
-    };
-    let (mut publishers, mut lost, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    for name in Publisher::list(folder).map_err(refused)? {
-        match Publisher::load(folder, &name) {
-            Ok(publisher) => publishers.push(row(name, publisher.key_log())),
-            Err(error) => warnings.push(super::with_hint(&error)),
+    #[test]
+    fn what_few_changes_are_left_is_said_before_there_are_none() {
+        assert_eq!(few_left(3), None);
+        for (further, said) in [(2, "twice more"), (1, "once more"), (0, "no further change")] {
+            assert!(few_left(further).is_some_and(|text| text.contains(said)), "{further}");
         }
     }
-    for gone in Publisher::lost(folder).map_err(refused)? {
-        let kept = gone.id.parse().ok().map(|id| documents::kept(folder, &id));
-        match kept.transpose().map_err(refused)?.flatten() {
-            Some(log) => lost.push(row(gone.name, &log)),
-            None => warnings.push(format!(
-                "{}; its key documents are not here\n{}",
-                gone.message(folder),
-                gone.error(folder).hint()
-            )),
-        }
-    }
-    session.print(&Rows { total: publishers.len(), publishers, lost, warnings }, |rows, page| {
-        page.warnings(&rows.warnings);
-        if rows.publishers.is_empty() && rows.lost.is_empty() {
-            page.line("There is no publisher key here.");
-        }
-        for row in &rows.publishers {
-            page.heading(&row.name).field("publisher", &row.publisher);
-            if row.recovery.is_empty() {
-                page.line("  It has no recovery keys: anyone who has its key can replace it.");
-                page.line(format!(
-                    "  Make some: ggen marketplace p2p key recovery make {} --to <file>",
-                    row.name
-                ));
-            } else {
-                show_recovery(row, page);
-            }
-        }
-        for row in &rows.lost {
-            page.heading(format!("{} (lost)", row.name)).field("publisher", &row.publisher);
-            if row.recovery.is_empty() {
-                page.line("  It has no recovery keys: without a copy of the key, nobody can go on as this publisher.");
-            } else {
-                show_recovery(row, page);
-                page.line(format!(
-                    "  Replace the lost key: ggen marketplace p2p key revoke {} --recovery <file>",
-                    row.publisher
-                ));
-            }
-        }
-    })
-}
-
-fn show_recovery(row: &Row, page: &mut Page) {
-    page.list("recovery keys", &row.recovery)
-        .field("needed to rotate", format!("{} of {}", row.threshold, row.recovery.len()));
 }

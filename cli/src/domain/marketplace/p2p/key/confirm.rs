@@ -91,13 +91,11 @@ async fn make(session: &Session, folder: &Path, target: Target, to: &Path) -> Fi
 }
 
 async fn take(session: &Session, folder: &Path, name: String, from: &Path) -> Finished<()> {
-    let key = ConfirmKey::import(&read(from)?).map_err(|error| {
+    let hint = "Give the file that `key confirm make` wrote.";
+    let text = read(from).map_err(|failure| Failure { hint: hint.to_owned(), ..failure })?;
+    let key = ConfirmKey::import(&text).map_err(|error| {
         let said = refused(error);
-        Failure::new(
-            said.code,
-            format!("{}: {}", from.display(), said.message),
-            "Give the file that `key confirm make` wrote.",
-        )
+        Failure::new(said.code, format!("{}: {}", from.display(), said.message), hint)
     })?;
     key.store(folder, &name).map_err(refused)?;
     match session.client().renew_keys().await {

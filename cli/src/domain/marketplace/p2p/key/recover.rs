@@ -275,22 +275,25 @@ fn tell_unasked(session: &Session, known: &KeyDocuments) {
     }
 }
 
-/// A recovery key that is none of the publisher whose key has the name now may be one of the publisher whose key had it.
-fn of_lost(folder: &Path, failure: Failure, recovery: &[RecoveryKey]) -> Failure {
-    let is_its = |lost: &Lost| {
-        let kept = lost.id.parse().ok().and_then(|id| documents::kept(folder, &id).ok().flatten());
-        kept.is_some_and(|log| recovery.iter().any(|key| log.current().recovery.contains(&key.public_key())))
+/// A recovery key that is none of the publisher whose key has the name now may be one of another whose key is, or was, here.
+pub(super) fn of_lost(folder: &Path, failure: Failure, recovery: &[RecoveryKey]) -> Failure {
+    let is_its = |log: &KeyLog| {
+        let named = &log.current().recovery;
+        recovery.iter().any(|key| named.contains(&key.public_key()))
     };
-    match Publisher::lost(folder).unwrap_or_default().into_iter().find(is_its) {
-        Some(lost) => Failure {
-            hint: format!(
-                "It is one of publisher {0}, whose key is lost: ggen marketplace p2p key revoke {0} --recovery <file>",
-                lost.id
-            ),
-            ..failure
-        },
-        None => failure,
-    }
+    let Some(log) = documents::all(folder).unwrap_or_default().into_iter().find(is_its) else {
+        return failure;
+    };
+    let publisher = log.publisher();
+    let keys = Publisher::list(folder).unwrap_or_default();
+    let of_it = |name: &&String| Publisher::load(folder, name).is_ok_and(|key| key.id() == publisher);
+    let hint = match keys.iter().find(of_it) {
+        Some(name) => format!("It is one of publisher {publisher}, whose key is \"{name}\" here."),
+        None => format!(
+            "It is one of publisher {publisher}, whose key is not here: ggen marketplace p2p key revoke {publisher} --recovery <file>"
+        ),
+    };
+    Failure { hint, ..failure }
 }
 
 fn unknown(name: &str) -> Failure {

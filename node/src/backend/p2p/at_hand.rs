@@ -74,7 +74,13 @@ impl Node {
         let AtHand { head, release, mut warnings } = found;
         let newest = self.as_known(head).await?;
         if !matches!(which_asked, Which::Exact(_)) {
-            newest.demanded(self.demand(request.fresh, request.fresh_secs, true), self.now())?;
+            let demand = self.demand(request.fresh, request.fresh_secs, true);
+            newest.demanded(demand, self.now()).map_err(|stale| Failure {
+                hint: "Run the same command without --offline, name a version (name@1.2.3), or demand less: ggen marketplace p2p config \
+                       set install.max_age <DAYS>"
+                    .to_owned(),
+                ..stale
+            })?;
             warnings.extend(newest.warning(self.now()));
         }
         let head = newest.head;

@@ -152,7 +152,7 @@ pub(super) fn clock_fault(fault: Fault) -> Failure {
             let failure = clock_off(off, false);
             let minutes = left.as_secs().div_ceil(60);
             let hint =
-                format!("Where the clock is right, nothing is held up in {minutes} min. {}", failure.hint);
+                format!("If the clock is right, this ends by itself within {minutes} min. {}", failure.hint);
             Failure { hint, retryable: true, ..failure }
         }
     }

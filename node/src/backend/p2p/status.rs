@@ -195,7 +195,7 @@ impl Node {
             format!(
                 "your package {} was last signed at {}, which is ahead of now: this machine's clock was wrong then. Nodes whose clock is right \
                  take that when the time has come, and what was there before until then. Nothing has to be done, where the clock is right \
-                 now; what you publish of it meanwhile comes at that time too",
+                 now",
                 head.package_id(),
                 head.head().released_at
             )

@@ -44,7 +44,7 @@ pub enum Error {
     #[error("nobody reachable provides its log")]
     NoProviders,
     /// The providers lack some of it.
-    #[error("none of the providers that were reached holds all of its log: entry {missing} of it is missing")]
+    #[error("none of the providers that were reached holds all of its log: entry {} of it is missing", missing.saturating_sub(1))]
     Missing {
         /// Entries that nobody sent.
         missing: u64,
@@ -59,7 +59,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The time ran out.
-    #[error("its log did not come in time: it is missing up to its entry {missing}")]
+    #[error("its log did not come in time: it is missing up to its entry {}", missing.saturating_sub(1))]
     Timeout {
         /// Entries that are still missing.
         missing: u64,

@@ -211,7 +211,7 @@ impl Install {
                 match self.to {
                     Some(_) => "The folder of a project is named in its gpack.toml: [project] folder = \"gpacks\"",
                     None => {
-                        "How fresh that has to be which a project takes is set once: ggen marketplace p2p config set install.max_age <DAYS>"
+                        "How old the packages of a project may be is configured: ggen marketplace p2p config set install.max_age <DAYS>"
                     }
                 },
             )

@@ -12,6 +12,9 @@ use crate::{
     session::{Exit, Finished, Session},
 };
 
+/// Packages whose publishers are overdue that are told one by one; the rest is counted.
+const OVERDUE_SHOWN_MAX: usize = 5;
+
 /// List the packages that were installed or published here, or wait to be published.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -129,6 +132,17 @@ fn remarks(listing: &Listing, page: &mut Page) {
             ));
         }
     }
+    let overdue =
+        listing.packages.iter().filter(|it| it.kind == "installed" && it.freshness.overdue && !it.frozen);
+    let overdue: BTreeSet<_> =
+        overdue.map(|it| (&it.id, &it.name, &it.version, &it.freshness.freshness)).collect();
+    for (_, name, version, freshness) in overdue.iter().take(OVERDUE_SHOWN_MAX) {
+        page.line("").line(format!("{name} {version}: {freshness}"));
+    }
+    if overdue.len() > OVERDUE_SHOWN_MAX {
+        let more = overdue.len() - OVERDUE_SHOWN_MAX;
+        page.line(format!("So it is with {more} more: ggen marketplace p2p list --format json"));
+    }
     let out_of_sight = listing.packages.iter().filter(|package| package.out_of_sight).count();
     if out_of_sight > 0 {
         let verb = if out_of_sight == 1 { "is" } else { "are" };
@@ -149,6 +163,8 @@ fn remarks(listing: &Listing, page: &mut Page) {
 
 #[cfg(test)]
 mod tests {
+    use ggen_marketplace::control::api::Freshness;
+
     use super::*;
 
     #[test]
@@ -215,5 +231,29 @@ mod tests {
         assert!(!text.contains("remove /c/web"), "{text}");
         assert!(!text.contains("out of sight"), "{text}");
         assert_eq!(text.matches("web is deprecated by its publisher: use web-kit").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_is_overdue_is_told_once_a_version_and_the_rest_is_counted() {
+        let row = |name: usize, overdue| ListedPackage {
+            id: format!("gp1a/web{name}@1.0.0"),
+            name: format!("web{name}"),
+            version: "1.0.0".to_owned(),
+            kind: "installed".to_owned(),
+            freshness: Freshness { overdue, freshness: "not confirmed".to_owned(), ..Freshness::default() },
+            ..ListedPackage::default()
+        };
+        let told = |packages| {
+            let mut page = Page::new(None);
+            show(&Listing { packages, ..Listing::default() }, &mut page);
+            page.into_text()
+        };
+        let text = told(vec![row(1, true), row(1, true), row(2, false)]);
+        assert!(
+            text.matches("not confirmed").count() == 1 && text.contains("web1 1.0.0: not confirmed"),
+            "{text}"
+        );
+        let text = told((0..7).map(|name| row(name, true)).collect());
+        assert!(text.matches("not confirmed").count() == 5 && text.contains("2 more"), "{text}");
     }
 }

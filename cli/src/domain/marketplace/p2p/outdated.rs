@@ -51,7 +51,7 @@ fn show(answer: &Answer, page: &mut Page) {
     page.warnings(&answer.warnings);
     if answer.packages.is_empty() {
         page.line(match answer.unheard {
-            0 => format!("No newer versions: {} looked at.", page::count(answer.total, "package")),
+            0 => format!("No newer versions can be had now: {} looked at.", page::count(answer.total, "package")),
             unheard => format!(
                 "No newer versions are known here: {} looked at, {unheard} of which nobody could be asked about.",
                 page::count(answer.total, "package")

@@ -252,7 +252,8 @@ fn show(published: &Published, page: &mut Page) {
         page.line("").line("See what it waits for: ggen marketplace p2p list");
         page.line("It is signed by a node that runs: ggen marketplace p2p start --daemon");
     } else {
-        if !published.announced {
+        // What was published before may be held by many; nobody was asked now.
+        if !published.announced && !published.already_published {
             page.line("").line(
                 "No other node holds the announcement yet; this node repeats it. See: ggen marketplace p2p status",
             );

@@ -205,6 +205,9 @@ fn entry(package: &PackageInfo, page: &mut Page) {
             page::bytes(package.size)
         ),
     });
+    if package.freshness.overdue {
+        page.line(format!("    {}", package.freshness.freshness));
+    }
     for note in &package.notes {
         page.line(format!("    note: {note}"));
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     code::Code,
-    identity::hex,
+    identity::{KeyDocument, SecretKey, hex},
     release::{
         Head,
         fixture::{DAY, NOW, draft, head, publisher, releases, rotated},
@@ -80,6 +80,29 @@ fn foreign_keys_other_contexts_and_borrowed_names_are_refused() {
     let bytes = seal(&good, &publisher(1));
     for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
         assert_eq!(refusal(&bytes[..length], NOW), Code::Malformed, "cut off at {length}");
+    }
+}
+
+#[test]
+fn a_key_that_is_named_for_something_else_confirms_nothing() {
+    let key = |seed| SecretKey::from_bytes(&[seed; 32]);
+    let genesis = KeyDocument {
+        recovery: vec![key(9).public_key()],
+        recovery_threshold: 1,
+        confirm: vec![key(8).public_key()],
+        ..KeyDocument::genesis(key(1).public_key(), NOW)
+    };
+    let document = genesis.sign(&[&key(1)]).unwrap();
+    let keys = KeyLog::verify(std::slice::from_ref(&document)).unwrap();
+    let said =
+        Confirmation { publisher: keys.publisher(), keys: vec![ByteBuf::from(document)], ..unsigned() };
+    let by = |seed| {
+        let sealed = Envelope::seal(Context::Confirmation, canonical::encode(&said), &[&key(seed)]);
+        VerifiedConfirmation::verify(&sealed.encode(), NOW).map(drop)
+    };
+    assert_eq!(by(9).unwrap_err().code(), Code::Signature, "a recovery key");
+    for seed in [1, 8] {
+        assert!(by(seed).is_ok(), "the release key, and one that confirms");
     }
 }
 

@@ -145,7 +145,7 @@ pub fn confirm(
     let listed = two_chains::longest_keys(tx, &publisher)?;
     let known =
         listed.iter().map(VerifiedHead::key_log).chain(before.as_ref().map(VerifiedConfirmation::key_log));
-    revoked::take_out(tx, candidate.key_log(), known.map(|keys| keys.current().n).max(), said.as_of)?;
+    revoked::take_out(tx, candidate.key_log(), known, said.as_of)?;
     if is_due {
         date_heads(tx, candidate, list)?;
     }
@@ -218,11 +218,15 @@ pub(super) fn last_word(tx: &Transaction<'_>, head: &VerifiedHead) -> Result<Tim
     Ok(confirms.map_or(Timestamp::default(), |said| said.as_of))
 }
 
-/// The keys of the confirmation that is held of a publisher, where any was replaced.
-pub(super) fn later_keys(conn: &Connection, publisher: PublisherId) -> Result<Option<KeyLog>, Error> {
+/// The keys of the confirmation that is held of a publisher, where they are later than the key document `known`.
+pub(super) fn later_keys(
+    conn: &Connection,
+    publisher: PublisherId,
+    known: u64,
+) -> Result<Option<KeyLog>, Error> {
     let bytes: Option<Option<Vec<u8>>> = conn
-        .prepare_cached("SELECT CASE WHEN key_n <> 0 THEN bytes END FROM confirmations WHERE publisher = ?1")?
-        .query_row(params![publisher.as_bytes()], |row| row.get(0))
+        .prepare_cached("SELECT CASE WHEN key_n > ?2 THEN bytes END FROM confirmations WHERE publisher = ?1")?
+        .query_row(params![publisher.as_bytes(), to_bits(known)], |row| row.get(0))
         .optional()?;
     let read = bytes.flatten().and_then(|bytes| VerifiedConfirmation::verify_stored(&bytes).ok());
     Ok(read.map(|read| read.key_log().clone()))

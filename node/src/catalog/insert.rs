@@ -150,8 +150,7 @@ pub fn insert(
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
     }
     let chains = known.listed.iter().chain(&known.other_keys).map(VerifiedHead::key_log);
-    let before = chains.chain(&known.confirmed_keys).map(|keys| keys.current().n).max();
-    revoked::take_out(tx, head.key_log(), before, now)?;
+    revoked::take_out(tx, head.key_log(), chains.chain(&known.confirmed_keys), now)?;
     // Last: it may list the head again, with what shows two chains of keys or without.
     two_chains::note(tx, head, &known, &source, now)?;
     Ok(outcome)
@@ -293,7 +292,8 @@ fn of_package(
     let proofs = if is_frozen { stored_proofs(conn, id)? } else { Vec::new() };
     let proofs = proofs.into_iter().map(|proof| proof.proves).collect();
     let (other_keys, is_disputed) = two_chains::known(conn, &package.publisher, listed.as_ref())?;
-    let confirmed_keys = confirmed::later_keys(conn, package.publisher)?;
+    let chains = listed.iter().chain(&other_keys).map(|head| head.seen().key_n);
+    let confirmed_keys = confirmed::later_keys(conn, package.publisher, chains.max().unwrap_or(0))?;
     Ok(Known { seen, listed, is_frozen, proofs, is_full: false, other_keys, confirmed_keys, is_disputed })
 }
 
@@ -382,7 +382,7 @@ fn room_for(
     let publisher = &head.head().publisher;
     if !kept
         && counts::of_publisher(tx, publisher)? >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64
-        && !oldest_gives_way(tx, publisher, &heads::item(head, false))?
+        && !oldest_gives_way(tx, publisher, head.seen().key_n, &heads::item(head, false))?
     {
         return Ok(Room::ShareFull);
     }

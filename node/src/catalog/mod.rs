@@ -93,8 +93,7 @@ CREATE TABLE IF NOT EXISTS catalog_removed (
     item     BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
-CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher, key_n);
-CREATE INDEX IF NOT EXISTS catalog_heads_of_publisher_by_age ON catalog_heads (publisher, released, item);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher, key_n, released, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_cards ON catalog_heads (position, name, publisher, provided, released, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, provided, confirmed, position DESC);

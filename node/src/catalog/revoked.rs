@@ -22,15 +22,20 @@ use crate::{
     time::Timestamp,
 };
 
-/// Takes out what is listed of a publisher and was signed with keys that this chain revokes, where what was known `before` is shorter: the
-/// number of its current document. What is [kept](super::keep) stays: a person has to do with it.
-pub(super) fn take_out(
+/// Takes out what is listed of a publisher and was signed with keys that this chain revokes, as far as none of the chains `before` says so
+/// already. What is [kept](super::keep) stays: a person has to do with it.
+pub(super) fn take_out<'a>(
     tx: &Transaction<'_>,
     keys: &KeyLog,
-    before: Option<u64>,
+    before: impl Iterator<Item = &'a KeyLog>,
     now: Timestamp,
 ) -> Result<(), Error> {
     let (n, publisher) = (keys.current().n, keys.publisher());
+    let in_common = |other: &KeyLog| match keys.parts_from(other) {
+        Some(apart) => apart.saturating_sub(1),
+        None => other.current().n.min(n),
+    };
+    let before = before.map(in_common).max();
     let revoked = |n: &u64| keys.document(*n).is_some_and(|document| !document.revoked.is_empty());
     if !(before.unwrap_or(0)..=n).skip(1).any(|n| revoked(&n)) {
         return Ok(());

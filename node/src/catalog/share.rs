@@ -7,7 +7,7 @@ use super::{
     counts::{self, By},
     from_ordered,
     insert::remove,
-    to_ordered,
+    to_bits, to_ordered,
 };
 use crate::{
     content::ContentId,
@@ -127,21 +127,26 @@ pub(super) fn give_way(
     Ok(!source.is_own() && goes(&source.0, to_ordered(confirmed.as_secs()))?)
 }
 
-/// Removes the head of a publisher that was released first, where that was before `item`; tells whether there was one.
+/// Removes the head of a publisher that is under the earliest keys, and of these was released first, where that comes before `item`, which is
+/// under the key document `key_n`; tells whether there was one. A key that was replaced displaces nothing of a later one.
 ///
 /// Which heads stay of a publisher that has too many follows from the heads alone, so that all nodes hold the same.
 pub(super) fn oldest_gives_way(
     tx: &Transaction<'_>,
     publisher: &PublisherId,
+    key_n: u64,
     item: &Item,
 ) -> Result<bool, Error> {
     let oldest = "SELECT position FROM catalog_heads AS h
-                  WHERE publisher = ?1 AND (released, item) < (?2, ?3)
+                  WHERE publisher = ?1 AND (key_n, released, item) < (?2, ?3, ?4)
                     AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = h.id)
-                  ORDER BY released, item LIMIT 1";
+                  ORDER BY key_n, released, item LIMIT 1";
     let position: Option<i64> = tx
         .prepare_cached(oldest)?
-        .query_row(params![publisher.as_bytes(), to_ordered(item.released), item.id.0], |row| row.get(0))
+        .query_row(
+            params![publisher.as_bytes(), to_bits(key_n), to_ordered(item.released), item.id.0],
+            |row| row.get(0),
+        )
         .optional()?;
     position.map(|position| remove(tx, position)).transpose().map(|removed| removed.is_some())
 }

@@ -39,7 +39,7 @@ pub struct Known {
     pub is_full: bool,
     /// The head of another package of its publisher that is listed under the longest chain of keys.
     pub other_keys: Option<VerifiedHead>,
-    /// The keys of the confirmation that is held of its publisher, where any was replaced.
+    /// The keys of the confirmation that is held of its publisher, where no head that is listed has as many.
     pub confirmed_keys: Option<KeyLog>,
     /// Whether two chains of keys of its publisher are held as a proof.
     pub is_disputed: bool,

@@ -22,7 +22,7 @@ const SUSPECT: &str = "store.db.suspect";
 /// Marks a database as ours: "ggen" as a number.
 const APPLICATION_ID: i32 = 0x6767_656e;
 /// The version of the schema, the only one that this program uses. Another schema has another version.
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 /// The store's own part of that schema; the [`Tables`] of the rooms above come after it.
 const OWN: [&str; 2] = [super::SCHEMA, super::holdings::SCHEMA];
 /// A version above this is not from the future but damage.

@@ -2,10 +2,10 @@
 //!
 //! No such head is taken, and so nothing of it is remembered where heads are. But it is genuine. One that is ahead says that the log of
 //! its package went on elsewhere, and an entry that is signed now would be a second one for one place. One of a revoked key may be what
-//! its publisher published on another machine, and only its publisher can say so. So they are noted here until the catalogue has seen
-//! as much, or the node stops.
+//! its publisher published on another machine, and only its publisher can say so. So they are noted here: one that is ahead until the
+//! catalogue has seen as much, all until the node stops.
 //!
-//! Only heads of publishers are noted whose keys are here. Nobody else can fill it.
+//! Only heads of publishers are noted whose keys are here. Nobody else can fill it, and each publisher has its own share.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Heads of revoked keys that are noted: a thief can make any number of packages.
+/// Heads of revoked keys that are noted of one publisher: a thief can make any number of packages.
 const REVOKED_MAX: usize = 256;
 
 /// What was met. Cheap to clone; all clones are the same.
@@ -87,7 +87,8 @@ impl Ahead {
                 let mut met = self.met();
                 let package = head.package_id();
                 // Of a package the first that was heard: who holds a later one holds that too.
-                let has_room = met.revoked.len() < REVOKED_MAX;
+                let of_publisher = met.revoked.keys().filter(|known| known.publisher == package.publisher);
+                let has_room = of_publisher.count() < REVOKED_MAX;
                 if met.minded.contains(&package.publisher) && has_room {
                     met.revoked.entry(package).or_insert_with(|| head.clone());
                 }

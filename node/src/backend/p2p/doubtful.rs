@@ -46,7 +46,8 @@ pub(super) fn listed_elsewhere(
             let is_revoked = fork::revoked_since(&head, keys).is_some();
             // Of a key that was given to another machine and still counts, that machine signs.
             let may_be_due = publisher.is_adopted() || (publisher.is_elsewhere() && is_revoked);
-            let was_before = fork::replaced_since(&head, keys).is_none_or(|since| at < since);
+            // A machine that is connected to revoke a lost key hears of the packages in that second; what is signed again is named.
+            let was_before = fork::replaced_since(&head, keys).is_none_or(|since| at <= since);
             match may_be_due && was_before {
                 true => found.due.push(package),
                 false if may_be_due || is_revoked => found.doubtful.push(package),
@@ -62,8 +63,8 @@ pub(super) fn said_of_doubtful(packages: &[PackageId]) -> Option<String> {
     let first = packages.first()?;
     Some(format!(
         "{} published with a key that was replaced, and not on this machine, so that somebody else may have done that with the old key. They are not \
-         signed again: {}. If one of them is yours, publish its next version here, which takes over what its log holds. If it is not, \
-         yank its versions: ggen marketplace p2p yank {first}@<version>",
+         signed again: {}. If one of them is yours, say so: ggen marketplace p2p trust pin {first}, and publish its next version here, which takes \
+         over what its log holds. If it is not, publish nothing under its name; where others list it, yank its versions: ggen marketplace p2p yank {first}@<version>",
         counted(packages.len(), "package was", "packages were"),
         listed(packages),
     ))
@@ -181,7 +182,7 @@ mod tests {
             (revoked.adopted(), vec!["before"], vec!["after"]),
         ] {
             let store = Store::in_memory().unwrap();
-            for (name, at) in [("before", NOW), ("after", later())] {
+            for (name, at) in [("before", later()), ("after", later().plus(Duration::from_secs(1)))] {
                 let head = named(&old, name);
                 store.write(|tx| Ok(catalog::insert(tx, &head, &Source::unknown(), at)?)).unwrap();
             }

@@ -30,7 +30,7 @@ use crate::{
     network,
     package::{PackageId, PackageName},
     release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice, fork},
-    store::{self, Store, entries, heads, outbox},
+    store::{self, Store, entries, heads, outbox, pins},
     sync::ahead::State,
     time::Timestamp,
 };
@@ -204,12 +204,20 @@ impl Node {
             let is_new = here.newest.is_none();
             self.network.ahead().revoked(&package).filter(|_| is_new)
         });
-        if let Some(head) = newest
-            && here.newest.is_none_or(|here| here < head.head().sequence.get())
-            && (here.newest.is_none() || !self.is_of_revoked_key(publisher, &head).await?)
-            && let Err(failure) = self.fetch_log(publisher, &package, head).await
+        if let Some(head) = newest.filter(|head| here.newest.is_none_or(|it| it < head.head().sequence.get()))
         {
-            return unless_final(failure, &package);
+            let (is_ours, is_revoked) = (
+                here.newest.is_some(),
+                self.is_of_revoked_key(publisher, &head, here.newest.is_some()).await?,
+            );
+            if is_revoked && !is_ours && !self.is_pinned(&package).await? {
+                return Err(may_be_stolen(&package));
+            }
+            if !(is_revoked && is_ours)
+                && let Err(failure) = self.fetch_log(publisher, &package, head).await
+            {
+                return unless_final(failure, &package);
+            }
         }
         if here.is_uncertain && are_asked {
             let package = package.clone();
@@ -247,9 +255,17 @@ impl Node {
         &self,
         publisher: &Publisher,
         head: &VerifiedHead,
+        is_ours: bool,
     ) -> Result<bool, Failure> {
         let (keys, head) = (publisher.key_log().clone(), head.clone());
-        self.with_store(move |store| is_of_revoked_key(store, &keys, &head)).await
+        self.with_store(move |store| is_of_revoked_key(store, &keys, &head, is_ours)).await
+    }
+
+    /// Whether a person said, on this machine, that the name of a package is its publisher's.
+    async fn is_pinned(&self, package: &PackageId) -> Result<bool, Failure> {
+        let name = package.name.clone();
+        let pinned = self.with_store(move |store| store.read(|conn| pins::pinned(conn, &name))).await?;
+        Ok(pinned == Some(package.publisher))
     }
 
     /// Brings a log of ours here that went on elsewhere.
@@ -318,15 +334,20 @@ impl Node {
 }
 
 /// Whether a head was signed with a key that these keys revoked, and was not known here before that. Then its publisher may not have
-/// signed it, and the log goes on from what is here, under later keys.
+/// signed it, and a log that `is_ours` goes on from what is here, under later keys.
+///
+/// What was heard in the very second of the revocation counts as known only of a package that is not ours: a machine that is
+/// connected to revoke a lost key hears of the packages then.
 pub(super) fn is_of_revoked_key(
     store: &Store,
     keys: &KeyLog,
     head: &VerifiedHead,
+    is_ours: bool,
 ) -> Result<bool, store::Error> {
     let Some(since) = fork::revoked_since(head, keys) else { return Ok(false) };
     let listed = store.read(|conn| Ok(catalog::dated_head(conn, &head.package_id())?))?;
-    let was_known = listed.is_some_and(|(listed, at)| listed == head.bytes() && at < since);
+    let is_before = |at: Timestamp| at < since || (!is_ours && at == since);
+    let was_known = listed.is_some_and(|(listed, at)| listed == head.bytes() && is_before(at));
     if !was_known {
         let (package, sequence) = (head.package_id(), head.head().sequence.get());
         tracing::warn!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");
@@ -412,22 +433,30 @@ pub(super) fn keep_log(
         for entry in log.entries() {
             entries::insert(tx, &stored_entry(entry))?;
         }
-        match keep_head(tx, head, now) {
-            // It is to be signed again under later keys, those that are here, by which it is listed again.
-            Err(store::Error::Refused { code: OVERTAKEN, .. })
-                if fork::revoked_since(head, keys).is_some() && is_revoked(tx, head)? =>
-            {
-                catalog::keep(tx, package)?;
-                heads::put(tx, &own_head(head))
-            }
-            kept => kept.map(drop),
+        let is_taken_over = fork::revoked_since(head, keys).is_some()
+            && crate::heads::stand(head, &catalog::known(tx, package)?, now)
+                == crate::heads::Standing::Revoked;
+        if !is_taken_over {
+            return keep_head(tx, head, now).map(drop);
         }
+        // It is to be signed again under later keys, those that are here, by which it is listed again.
+        catalog::keep(tx, package)?;
+        heads::put(tx, &own_head(head))
     })
 }
 
-/// Whether what is listed of the publisher of a head says that the keys which signed it were revoked.
-fn is_revoked(conn: &Connection, head: &VerifiedHead) -> Result<bool, store::Error> {
-    Ok(catalog::known(conn, &head.package_id())?.revoked_since(head).is_some())
+/// A package that others know by a revoked key alone, and that this machine did not publish.
+fn may_be_stolen(package: &PackageId) -> Failure {
+    Failure::new(
+        Code::Signature,
+        format!(
+            "Others know {package}, signed with a key that you revoked, and not published on this machine: a thief may have published it. Nothing was signed."
+        ),
+        format!(
+            "If it is yours, say so: ggen marketplace p2p trust pin {package}, then try again; what its log holds is taken over. If it is not, \
+             it does not count for nodes that know of the revocation: publish under another name"
+        ),
+    )
 }
 
 fn own_head(head: &VerifiedHead) -> heads::OwnHead {

@@ -205,7 +205,7 @@ impl Node {
             return Ok(());
         }
         let head = self.head_of(package).await?;
-        if self.is_of_revoked_key(publisher, &head).await? {
+        if self.is_of_revoked_key(publisher, &head, true).await? {
             return Ok(());
         }
         let read = self.read_log(&head).await.map(drop);
@@ -385,7 +385,7 @@ fn sign_again(
         return Ok(Renewed::Frozen);
     }
     let is_short = |seen: &crate::release::Seen| !known.is_frozen && head.head().sequence < seen.sequence;
-    let may_be_a_thiefs = |listed| history::is_of_revoked_key(store, publisher.key_log(), listed);
+    let may_be_a_thiefs = |listed| history::is_of_revoked_key(store, publisher.key_log(), listed, true);
     let is_behind = known.seen.as_ref().is_some_and(is_short);
     let dropped = known.listed.as_ref().filter(|_| is_behind);
     if is_behind && !dropped.map_or(Ok(false), may_be_a_thiefs).map_err(fail)? {
@@ -444,8 +444,11 @@ mod tests {
             // What came after the key was revoked may be a thief's.
             let before = change(revoked, NOW);
             let newest = head(&old, &["1.0.0", "1.1.0", "2.0.0"]);
-            assert_eq!(history::is_of_revoked_key(&store, before.key_log(), &newest).unwrap(), is_revoked);
-            assert!(!history::is_of_revoked_key(&store, new.key_log(), &newest).unwrap());
+            assert_eq!(
+                history::is_of_revoked_key(&store, before.key_log(), &newest, true).unwrap(),
+                is_revoked
+            );
+            assert!(!history::is_of_revoked_key(&store, new.key_log(), &newest, true).unwrap());
             let failure = sign_again(&store, &new, log.package(), NOW).err().unwrap();
             assert!(failure.retryable, "{failure:?}");
             assert_eq!(history::behind_others(&store).unwrap(), [log.package().clone()]);

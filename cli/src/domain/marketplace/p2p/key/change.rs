@@ -111,8 +111,9 @@ impl Target {
             return Err(refused(replaced.error(&self.name)));
         }
         let keys = self.recovery_keys()?;
-        let checked = check_recovery(publisher.key_log().current(), &keys);
-        checked.map_err(|failure| super::recover::of_lost(folder, failure, &keys))?;
+        let current = publisher.key_log().current();
+        check_recovery(current, &keys)
+            .map_err(|failure| super::recover::of_lost(folder, failure, current, &keys))?;
         Ok((publisher, keys))
     }
 

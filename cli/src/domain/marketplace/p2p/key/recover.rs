@@ -10,7 +10,7 @@ use ggen_marketplace::{
         service::Outcome,
     },
     identity::{
-        KeyLog, PublicKey, Publisher, PublisherId, RecoveryKey, Replaced, documents, key_file,
+        KeyDocument, KeyLog, PublicKey, Publisher, PublisherId, RecoveryKey, Replaced, documents, key_file,
         publisher::{self, Lost, free_name},
     },
 };
@@ -128,7 +128,7 @@ impl Found {
             return Ok(found);
         }
         let current = own.current();
-        check_recovery(current, &recovery).map_err(|failure| of_lost(folder, failure, &recovery))?;
+        check_recovery(current, &recovery).map_err(|failure| of_lost(folder, failure, current, &recovery))?;
         let others = others.into_iter().filter(|other| !other.agrees_with(&own)).collect();
         Ok(Self {
             name,
@@ -276,11 +276,15 @@ fn tell_unasked(session: &Session, known: &KeyDocuments) {
 }
 
 /// A recovery key that is none of the publisher whose key has the name now may be one of another whose key is, or was, here.
-pub(super) fn of_lost(folder: &Path, failure: Failure, recovery: &[RecoveryKey]) -> Failure {
-    let is_its = |log: &KeyLog| {
-        let named = &log.current().recovery;
-        recovery.iter().any(|key| named.contains(&key.public_key()))
-    };
+pub(super) fn of_lost(
+    folder: &Path,
+    failure: Failure,
+    current: &KeyDocument,
+    recovery: &[RecoveryKey],
+) -> Failure {
+    let strangers: Vec<PublicKey> = recovery.iter().map(RecoveryKey::public_key).collect();
+    let strangers: Vec<&PublicKey> = strangers.iter().filter(|key| !current.recovery.contains(key)).collect();
+    let is_its = |log: &KeyLog| strangers.iter().any(|key| log.current().recovery.contains(key));
     let Some(log) = documents::all(folder).unwrap_or_default().into_iter().find(is_its) else {
         return failure;
     };

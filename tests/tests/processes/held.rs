@@ -186,7 +186,10 @@ fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner(
         hears(&thief, "1.0.0");
         publish(&thief, "6.6.6");
         hears(&third, "6.6.6");
-        if !gives_its_log {
+        if gives_its_log {
+            third.json(&["install", "shared@6.6.6", "--to", &third.text("evil")]);
+            third.run(&["verify", &third.text("evil")]).exits(0);
+        } else {
             thief.stop();
         }
         owner.start_again(&[&third]);
@@ -198,6 +201,10 @@ fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner(
         publish(&owner, "1.1.0");
         eventually("its owner goes on", SOON, || (versions(&third) == ["1.0.0", "1.1.0"]).then_some(()));
         assert_eq!(versions(&owner), ["1.0.0", "1.1.0"]);
+        third.run(&["verify", &third.text("first")]).exits(0);
+        if gives_its_log {
+            third.run(&["verify", &third.text("evil")]).exits(6);
+        }
     }
 }
 

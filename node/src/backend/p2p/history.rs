@@ -195,6 +195,10 @@ impl Node {
         let newest = match here.is_behind() {
             true => match self.head_of(&package).await {
                 Ok(head) => Some(head),
+                // It was listed until its keys were known to be revoked; what others have of it is judged below.
+                Err(failure) if failure.code == Code::Signature && here.newest.is_none() => {
+                    self.dht_head(&package).await.ok().flatten()
+                }
                 Err(failure) => return unless_final(failure, &package),
             },
             false => asked.flatten(),
@@ -454,7 +458,7 @@ fn may_be_stolen(package: &PackageId) -> Failure {
         ),
         format!(
             "If it is yours, say so: ggen marketplace p2p trust pin {package}, then try again; what its log holds is taken over. If it is not, \
-             it does not count for nodes that know of the revocation: publish under another name"
+             it does not count for nodes that know of the revocation: take another name, or this one in the same way, and yank what is not yours"
         ),
     )
 }

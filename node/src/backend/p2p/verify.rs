@@ -19,7 +19,7 @@ use super::{
     place::{self, manifest_of_installed},
     project::{LOCK_WAIT, as_it_stands, of_reading, verify_project},
     resolve,
-    withdrawn::{self, WITHDRAWN},
+    withdrawn::{self, NOT_IN_LOG, WITHDRAWN},
 };
 use crate::{
     catalog,
@@ -277,6 +277,10 @@ fn verify_one(
     let mut differences: Vec<String> = report.differences.iter().map(ToString::to_string).collect();
     if withdrawn {
         differences.insert(0, WITHDRAWN.to_owned());
+    }
+    if !withdrawn && !withdrawn::is_in_log(store, &installed.package, &installed.version, installed.manifest)?
+    {
+        differences.insert(0, NOT_IN_LOG.to_owned());
     }
     let though_revoked =
         |conn: &rusqlite::Connection| Ok(catalog::listed_though_revoked(conn, &installed.package)?);

@@ -91,6 +91,24 @@ fn resolved_log(store: &Store, package: &PackageId) -> Result<Option<(VerifiedHe
     Ok(head.and_then(|head| log_here(store, &head).map(|log| (head, log))))
 }
 
+/// What is said of content that is in no log.
+pub(super) const NOT_IN_LOG: &str =
+    "its publisher does not stand behind it: the log of the package, under later keys, does not have it";
+
+/// Whether the log of a package has what is installed, as far as that is here, and later keys can have taken anything back.
+pub(super) fn is_in_log(
+    store: &Store,
+    package: &PackageId,
+    version: &Version,
+    manifest: ContentId,
+) -> Result<bool, Failure> {
+    let read = store.read(|conn| Ok((catalog::get(conn, package)?, catalog::is_frozen(conn, package)?)));
+    let (Some(listed), false) = read.map_err(fail)? else { return Ok(true) };
+    let head = VerifiedHead::verify_stored(&listed.bytes).map_err(fail)?;
+    let log = if head.seen().key_n == 0 { None } else { log_here(store, &head) };
+    Ok(log.is_none_or(|log| log.versions().get(version).is_some_and(|it| it.release.manifest == manifest)))
+}
+
 /// Whether what is installed or was published counts no more.
 pub(super) fn is_withdrawn(
     store: &Store,

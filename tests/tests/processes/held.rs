@@ -265,3 +265,35 @@ fn a_package_of_which_nobody_has_anything_but_its_head_begins_again_by_the_key_a
     publish(&second, "1.1.0");
     eventually("it goes on", SOON, || (versions(&third) == ["1.1.0"]).then_some(()));
 }
+
+#[test]
+fn a_name_that_a_thief_took_after_the_key_was_revoked_is_its_owners_again() {
+    let third = Node::start(&[]);
+    let mut owner = Node::start(&[&third]);
+    owner.knows(&[&third]);
+    publish(&owner, "1.0.0");
+    hears(&third, "1.0.0");
+    let stolen = with_key_of(&owner);
+    owner.stop();
+    let publisher = text(&owner.json(&["key", "revoke"])["publisher"]).to_owned();
+    let mut thief = Node::start_in(stolen, &[&third]);
+    tree::small(&thief.path("next"), "next", "0.0.1", "Published by a thief", "");
+    thief.json(&["publish", &thief.text("next"), "--wait"]);
+    thief.stop();
+    owner.start_again(&[&third]);
+    eventually("third knows of the revocation", SOON, || {
+        third.json(&["explain", "shared"])["head_signed_by"].as_array().filter(|it| it.len() == 1).map(drop)
+    });
+    tree::small(&owner.path("next"), "next", "1.0.0", "Published by its owner", "");
+    let folder = owner.text("next");
+    if owner.run(&["publish", &folder, "--no-queue"]).calmly().code != 0 {
+        let resolved = owner.json(&["key", "resolve", &format!("{publisher}/next")]);
+        assert_eq!(resolved["resolved"], true, "{resolved}");
+        owner.json(&["publish", &folder, "--wait"]);
+    }
+    eventually("its owner's is found", SOON, || {
+        let found = third.json(&["search", "next"]);
+        let packages = found["packages"].as_array()?.clone();
+        packages.iter().any(|it| it["version"] == "1.0.0").then_some(())
+    });
+}

@@ -458,7 +458,7 @@ fn may_be_stolen(package: &PackageId) -> Failure {
         ),
         format!(
             "If it is yours, say so: ggen marketplace p2p trust pin {package}, then try again; what its log holds is taken over. If it is not, \
-             it does not count for nodes that know of the revocation: take another name, or this one in the same way, and yank what is not yours"
+             it does not count for nodes that know of the revocation: take another name, or this one in the same way, and yank what is not yours. Where nobody gives its log: ggen marketplace p2p key resolve {package}"
         ),
     )
 }

@@ -120,7 +120,7 @@ impl Node {
                 ending.said(&package),
             ));
         }
-        let head = self.head_of(&package).await?;
+        let head = self.head_or_revoked(&package).await?;
         let branches = self.known_branches(&publisher, &head, &proofs).await?;
         let fates = decide(&branches, &request.keep, &request.withdraw)?;
         let needs_rotation = publisher.key_log().current().n <= branches.key_n;
@@ -216,10 +216,11 @@ impl Node {
     /// Whether a log of ours went on elsewhere under the keys that it has here, or is elsewhere altogether, and nobody gives what is not
     /// here: a machine that is gone, or a thief, must not keep its owner from going on.
     async fn is_withheld(&self, package: &PackageId) -> Result<bool, Failure> {
-        let of = package.clone();
+        let (of, is_noted) = (package.clone(), self.network.ahead().revoked(package).is_some());
         let is_behind = self.with_store(move |store| {
             let is_elsewhere = |conn: &Connection| {
-                let is_listed = catalog::get(conn, &of)?.is_some();
+                // What was listed until its key was revoked was seen all the same.
+                let is_listed = is_noted || catalog::seen(conn, &of)?.is_some();
                 Ok(is_listed && heads::get(conn, &of)?.is_none() && entries::last(conn, &of)?.is_none())
             };
             Ok(history::behind_others(store)?.contains(&of) || store.read(is_elsewhere)?)
@@ -227,9 +228,22 @@ impl Node {
         if !is_behind.await? {
             return Ok(false);
         }
-        let head = self.head_of(package).await?;
+        let head = self.head_or_revoked(package).await?;
         let read = tokio::time::timeout(READ_PATIENCE, self.read_log(&head)).await;
         Ok(!matches!(read, Ok(Ok(_))))
+    }
+
+    /// The head of a package of ours, also one that is not listed because its key was revoked.
+    async fn head_or_revoked(&self, package: &PackageId) -> Result<VerifiedHead, Failure> {
+        match self.head_of(package).await {
+            Err(failure) if matches!(failure.code, Code::Signature | Code::NotFound) => {
+                match self.network.ahead().revoked(package) {
+                    Some(head) => Ok(head),
+                    None => self.dht_head(package).await.ok().flatten().ok_or(failure),
+                }
+            }
+            known => known,
+        }
     }
 
     async fn not_frozen(&self, package: &PackageId) -> Result<Failure, Failure> {

@@ -380,11 +380,10 @@ fn room_for(
 ) -> Result<Room, Error> {
     let kept = is_kept(tx, id, source)?;
     let publisher = &head.head().publisher;
-    if !kept
-        && counts::of_publisher(tx, publisher)? >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64
-        && !oldest_gives_way(tx, publisher, head.seen().key_n, &heads::item(head, false))?
-    {
-        return Ok(Room::ShareFull);
+    if !kept && counts::of_publisher(tx, publisher)? >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
+        // Whatever gives way leaves its place.
+        let gives = oldest_gives_way(tx, publisher, head.seen().key_n, &heads::item(head, false))?;
+        return Ok(if gives { Room::Free } else { Room::ShareFull });
     }
     let heads: i64 =
         tx.prepare_cached("SELECT heads FROM catalog_totals")?.query_row([], |row| row.get(0))?;

@@ -41,6 +41,16 @@ fn hears(node: &Node, version: &str) {
     });
 }
 
+/// A node, and one connected with it that published a first version, which the other has heard of.
+fn reader_and_author() -> (Node, Node) {
+    let reader = Node::start(&[]);
+    let author = Node::start(&[&reader]);
+    author.knows(&[&reader]);
+    publish(&author, "1.0.0");
+    hears(&reader, "1.0.0");
+    (reader, author)
+}
+
 fn versions(node: &Node) -> Vec<String> {
     let answer = node.run(&["info", "shared", "--format", "json"]).calmly();
     let info: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
@@ -98,11 +108,7 @@ fn publish_alone(node: &Node, version: &str) {
 
 #[test]
 fn a_replaced_key_signs_nothing_over_a_release_of_another_machine_that_is_away() {
-    let third = Node::start(&[]);
-    let mut first = Node::start(&[&third]);
-    first.knows(&[&third]);
-    publish(&first, "1.0.0");
-    hears(&third, "1.0.0");
+    let (third, mut first) = reader_and_author();
     third.json(&["install", "shared", "--to", &third.text("before")]);
     first.stop();
     let mut second = Node::start_in(with_key_of(&first), &[&third]);
@@ -172,11 +178,7 @@ fn a_machine_whose_key_was_replaced_elsewhere_is_told_so_and_takes_the_new_one()
 #[test]
 fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner() {
     for gives_its_log in [true, false] {
-        let third = Node::start(&[]);
-        let mut owner = Node::start(&[&third]);
-        owner.knows(&[&third]);
-        publish(&owner, "1.0.0");
-        hears(&third, "1.0.0");
+        let (third, mut owner) = reader_and_author();
         third.json(&["install", "shared", "--to", &third.text("first")]);
         let stolen = with_key_of(&owner);
         owner.stop();
@@ -210,11 +212,7 @@ fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner(
 
 #[test]
 fn what_a_stolen_key_signed_before_it_was_revoked_is_named_and_can_be_yanked() {
-    let third = Node::start(&[]);
-    let owner = Node::start(&[&third]);
-    owner.knows(&[&third]);
-    publish(&owner, "1.0.0");
-    hears(&third, "1.0.0");
+    let (third, owner) = reader_and_author();
     let thief = Node::start_in(with_key_of(&owner), &[&third]);
     hears(&thief, "1.0.0");
     publish(&thief, "6.6.6");
@@ -249,11 +247,7 @@ fn what_a_stolen_key_signed_before_it_was_revoked_is_named_and_can_be_yanked() {
 
 #[test]
 fn a_package_of_which_nobody_has_anything_but_its_head_begins_again_by_the_key_alone() {
-    let third = Node::start(&[]);
-    let mut first = Node::start(&[&third]);
-    first.knows(&[&third]);
-    publish(&first, "1.0.0");
-    hears(&third, "1.0.0");
+    let (third, mut first) = reader_and_author();
     let second = with_key_of(&first);
     first.stop();
     drop(first);
@@ -268,11 +262,7 @@ fn a_package_of_which_nobody_has_anything_but_its_head_begins_again_by_the_key_a
 
 #[test]
 fn a_name_that_a_thief_took_after_the_key_was_revoked_is_its_owners_again() {
-    let third = Node::start(&[]);
-    let mut owner = Node::start(&[&third]);
-    owner.knows(&[&third]);
-    publish(&owner, "1.0.0");
-    hears(&third, "1.0.0");
+    let (third, mut owner) = reader_and_author();
     let stolen = with_key_of(&owner);
     owner.stop();
     let publisher = text(&owner.json(&["key", "revoke"])["publisher"]).to_owned();

@@ -193,12 +193,8 @@ impl Node {
             self.with_store(move |store| newest_here(store, &package, &publisher)).await?
         };
         let newest = match here.is_behind() {
-            true => match self.head_of(&package).await {
+            true => match self.head_or_revoked(&package).await {
                 Ok(head) => Some(head),
-                // It was listed until its keys were known to be revoked; what others have of it is judged below.
-                Err(failure) if failure.code == Code::Signature && here.newest.is_none() => {
-                    self.dht_head(&package).await.ok().flatten()
-                }
                 Err(failure) => return unless_final(failure, &package),
             },
             false => asked.flatten(),
@@ -210,10 +206,8 @@ impl Node {
         });
         if let Some(head) = newest.filter(|head| here.newest.is_none_or(|it| it < head.head().sequence.get()))
         {
-            let (is_ours, is_revoked) = (
-                here.newest.is_some(),
-                self.is_of_revoked_key(publisher, &head, here.newest.is_some()).await?,
-            );
+            let is_ours = here.newest.is_some();
+            let is_revoked = self.is_of_revoked_key(publisher, &head, is_ours).await?;
             if is_revoked && !is_ours && !self.is_pinned(&package).await? {
                 return Err(may_be_stolen(&package));
             }
@@ -263,6 +257,19 @@ impl Node {
     ) -> Result<bool, Failure> {
         let (keys, head) = (publisher.key_log().clone(), head.clone());
         self.with_store(move |store| is_of_revoked_key(store, &keys, &head, is_ours)).await
+    }
+
+    /// The head of a package of ours, also one that is not listed because its key was revoked: what it is worth is for the caller to say.
+    pub(super) async fn head_or_revoked(&self, package: &PackageId) -> Result<VerifiedHead, Failure> {
+        let failure = match self.head_of(package).await {
+            Ok(head) => return Ok(head),
+            Err(failure) => failure,
+        };
+        match (self.network.ahead().revoked(package), failure.code) {
+            (Some(head), Code::Signature | Code::NotFound) => Ok(head),
+            (None, Code::Signature) => self.dht_head(package).await.ok().flatten().ok_or(failure),
+            _ => Err(failure),
+        }
     }
 
     /// Whether a person said, on this machine, that the name of a package is its publisher's.
@@ -354,7 +361,7 @@ pub(super) fn is_of_revoked_key(
     let was_known = listed.is_some_and(|(listed, at)| listed == head.bytes() && is_before(at));
     if !was_known {
         let (package, sequence) = (head.package_id(), head.head().sequence.get());
-        tracing::warn!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");
+        tracing::debug!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");
     }
     Ok(!was_known)
 }

@@ -233,19 +233,6 @@ impl Node {
         Ok(!matches!(read, Ok(Ok(_))))
     }
 
-    /// The head of a package of ours, also one that is not listed because its key was revoked.
-    async fn head_or_revoked(&self, package: &PackageId) -> Result<VerifiedHead, Failure> {
-        match self.head_of(package).await {
-            Err(failure) if matches!(failure.code, Code::Signature | Code::NotFound) => {
-                match self.network.ahead().revoked(package) {
-                    Some(head) => Ok(head),
-                    None => self.dht_head(package).await.ok().flatten().ok_or(failure),
-                }
-            }
-            known => known,
-        }
-    }
-
     async fn not_frozen(&self, package: &PackageId) -> Result<Failure, Failure> {
         let named = package.clone();
         let is_known = self.with_store(move |store| {
